@@ -1,0 +1,93 @@
+//! The three gates a message passes before its body is read (contract T-1).
+//!
+//! ```text
+//!   policy messages (1) -> policy bytes (n) -> dispatch bytes (n) -> read the body
+//! ```
+//! A closed gate stops the session's reading, so that TCP pushes back; the throttle calls the
+//! session's unblock callback when the gate opened. Giving up in between returns exactly what the
+//! gates behind gave (T-5), because that is what dropping permits does.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::message::{MessagePermits, ReceiveStamps};
+use crate::policy::Policy;
+use crate::throttle::{Permit, Throttle, Unblock, Waiting};
+use crate::v2::Preamble;
+
+/// A message on its way through the gates.
+#[derive(Debug)]
+pub(super) struct Admission {
+    pub(super) preamble: Preamble,
+    pub(super) stamps: ReceiveStamps,
+    pub(super) permits: MessagePermits,
+    gates: [Gate; 3],
+}
+
+#[derive(Debug)]
+enum Gate {
+    Ahead(Arc<Throttle>, u64),
+    Closed(Waiting),
+    Behind,
+}
+
+impl Gate {
+    fn new(throttle: Option<&Arc<Throttle>>, amount: u64) -> Self {
+        match throttle {
+            Some(throttle) if amount > 0 => Self::Ahead(Arc::clone(throttle), amount),
+            _ => Self::Behind,
+        }
+    }
+
+    /// Tries to pass. The permit if it was got now; an error if the gate is closed.
+    fn pass(&mut self, unblock: &Unblock) -> Result<Option<Permit>, ()> {
+        let passed = match std::mem::replace(self, Self::Behind) {
+            Self::Behind => return Ok(None),
+            Self::Ahead(throttle, amount) => throttle.acquire_or_wait(amount, unblock),
+            Self::Closed(waiting) => waiting.poll(),
+        };
+        match passed {
+            Ok(permit) => Ok(Some(permit)),
+            Err(waiting) => {
+                *self = Self::Closed(waiting);
+                Err(())
+            }
+        }
+    }
+}
+
+impl Admission {
+    pub(super) fn new(
+        now: Instant,
+        preamble: Preamble,
+        policy: &Policy,
+        dispatch: Option<&Arc<Throttle>>,
+    ) -> Self {
+        let len = preamble.payload_len();
+        Self {
+            preamble,
+            stamps: ReceiveStamps { recv: Some(now), ..ReceiveStamps::default() },
+            permits: MessagePermits::default(),
+            gates: [
+                Gate::new(policy.throttle_messages.as_ref(), 1),
+                Gate::new(policy.throttle_bytes.as_ref(), len),
+                Gate::new(dispatch, len),
+            ],
+        }
+    }
+
+    /// Goes on as far as the gates are open. True when all are behind.
+    pub(super) fn advance(&mut self, now: Instant, unblock: &Unblock) -> bool {
+        let permits = &mut self.permits;
+        let slots = [&mut permits.messages, &mut permits.bytes, &mut permits.dispatch];
+        for (gate, slot) in self.gates.iter_mut().zip(slots) {
+            match gate.pass(unblock) {
+                Ok(Some(permit)) => *slot = Some(permit),
+                Ok(None) => {}
+                Err(()) => return false,
+            }
+        }
+        self.stamps.throttle = Some(now);
+        true
+    }
+}

@@ -1,0 +1,89 @@
+//! Who wins when a peer's new transport meets an old session: a pure verdict.
+//!
+//! Two peers may dial each other at once, a peer may have restarted, or a late attempt may arrive
+//! after a newer one. The rows below are msgr2's tables for SESSION_RECONNECT and CLIENT_IDENT;
+//! the first row that matches decides, and both sides come to the same result.
+
+use std::cmp::Ordering;
+
+use crate::session::{IdentRequest, PeerIdent, Session, Verdict};
+
+/// What the shell does with an accepted session that waits for a verdict.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decision {
+    /// Give it this verdict.
+    Answer(Verdict),
+    /// Let the existing session [`adopt`](Session::adopt) it.
+    Adopt,
+    /// [`close`](Session::close) the existing session, then accept it.
+    Replace,
+    /// Answer [`Verdict::Wait`] and [`send_keepalive`](Session::send_keepalive) on the existing
+    /// session, so that its own dial proceeds.
+    WaitForOurs,
+}
+
+impl Decision {
+    /// Decides about `ident`, given the session registered under its addresses, if any. A shell
+    /// that is moving that session elsewhere answers by itself: [`Verdict::Wait`] to a new ident,
+    /// [`Verdict::RetryGlobal`] to a reconnect.
+    pub fn about(ident: &PeerIdent, existing: Option<&Session>) -> Self {
+        let existing = existing.filter(|existing| !existing.is_closed());
+        match (ident.request, existing) {
+            (IdentRequest::New { .. }, None) => Self::Answer(Verdict::Accept),
+            (IdentRequest::New { .. }, Some(existing)) => existing.decide_new(ident),
+            (IdentRequest::Reconnect { .. }, None) => Self::Answer(Verdict::Reset { full: true }),
+            (IdentRequest::Reconnect { connect_seq, .. }, Some(existing)) => {
+                existing.decide_reconnect(ident, connect_seq)
+            }
+        }
+    }
+}
+
+impl Session {
+    fn decide_reconnect(&self, ident: &PeerIdent, connect_seq: u64) -> Decision {
+        let numbers = &self.numbers;
+        Decision::Answer(if numbers.client_cookie != ident.client_cookie {
+            Verdict::Reset { full: self.policy.resetcheck }
+        } else if numbers.server_cookie == 0 {
+            Verdict::Reset { full: false } // we dialled and never saw the SERVER_IDENT
+        } else if numbers.peer_global_seq > ident.global_seq {
+            Verdict::RetryGlobal { global_seq: numbers.peer_global_seq }
+        } else if numbers.connect_seq > connect_seq {
+            Verdict::Retry { connect_seq: numbers.connect_seq }
+        } else if numbers.connect_seq == connect_seq
+            && !self.policy.server
+            && self.compare_addrs(ident) == Ordering::Greater
+        {
+            Verdict::Wait // both dial, and ours wins
+        } else {
+            return Decision::Adopt;
+        })
+    }
+
+    fn decide_new(&self, ident: &PeerIdent) -> Decision {
+        let numbers = &self.numbers;
+        if numbers.peer_global_seq > ident.global_seq {
+            return Decision::Answer(Verdict::Refuse); // a late attempt
+        }
+        if self.policy.lossy {
+            return Decision::Replace;
+        }
+        let known = numbers.client_cookie != 0 && numbers.server_cookie != 0;
+        let same_client = numbers.client_cookie == ident.client_cookie;
+        // The peer restarted, or our SERVER_IDENT got lost, or nothing of ours is under way.
+        if known || same_client || !self.is_dialling() {
+            return Decision::Adopt;
+        }
+        match self.compare_addrs(ident) {
+            Ordering::Less => Decision::Adopt,
+            _ if self.policy.server => Decision::Adopt,
+            Ordering::Equal => Decision::Answer(Verdict::Refuse), // a twin of ours
+            Ordering::Greater => Decision::WaitForOurs,
+        }
+    }
+
+    /// The peer's address against ours, as races compare them (contract L-7).
+    fn compare_addrs(&self, ident: &PeerIdent) -> Ordering {
+        ident.addrs.v2().cmp(&self.own_addrs().v2())
+    }
+}

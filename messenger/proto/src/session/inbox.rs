@@ -1,0 +1,224 @@
+//! Where a transport's bytes land: read ahead for small things, straight into place for big ones.
+//!
+//! ```text
+//!        consumed (handed out)   |   filled   |     free      |
+//!   ahead:  [piece][piece][piece] piece to co. ...............    one buffer, cut from the front
+//!   large:                        [filled.......|free........]    exactly one big piece
+//! ```
+//!
+//! The reader above asks for the next piece by its length until it gets it. Pieces leave as slices
+//! of the read-ahead buffer without a copy; a piece that does not fit there gets a buffer of its
+//! own, so that only its head, which was read ahead, is copied. No buffer exists while nothing
+//! arrives.
+
+use bytes::{Buf, Bytes, BytesMut};
+
+/// Free room worth a read; with less, the unfinished piece moves to a fresh buffer.
+const READ_MIN: usize = 512;
+/// Room offered behind a large piece: enough for a frame's small parts, so that the next large
+/// piece is not read ahead and then copied.
+const AFTER_LARGE: usize = 1024;
+
+#[derive(Debug)]
+pub(super) struct Inbox {
+    ahead_len: usize,
+    /// All of it is initialised; what was handed out is cut off.
+    ahead: BytesMut,
+    /// Bytes of `ahead` that hold data.
+    filled: usize,
+    /// Length of the piece asked for.
+    wanted: usize,
+    large: Option<Large>,
+    /// The frame being read has a large piece.
+    has_large: bool,
+    /// It, or the one before it, has: another one is likely to follow.
+    expects_large: bool,
+}
+
+#[derive(Debug)]
+struct Large {
+    bytes: BytesMut,
+    filled: usize,
+}
+
+impl Inbox {
+    pub(super) fn new(ahead_len: usize) -> Self {
+        Self {
+            ahead_len: ahead_len.max(2 * READ_MIN),
+            ahead: BytesMut::new(),
+            filled: 0,
+            wanted: 0,
+            large: None,
+            has_large: false,
+            expects_large: false,
+        }
+    }
+
+    /// Where the transport puts its next bytes; never empty.
+    pub(super) fn space(&mut self) -> &mut [u8] {
+        if self.large.is_none() {
+            self.make_room();
+        }
+        match &mut self.large {
+            Some(large) => &mut large.bytes[large.filled..],
+            None => {
+                let offered = if self.expects_large { AFTER_LARGE } else { self.ahead_len };
+                let end = self.ahead.len().min(self.filled.max(self.wanted) + offered);
+                &mut self.ahead[self.filled..end]
+            }
+        }
+    }
+
+    /// The transport put `len` bytes there.
+    pub(super) fn received(&mut self, len: usize) {
+        let (filled, room) = match &mut self.large {
+            Some(large) => (&mut large.filled, large.bytes.len()),
+            None => (&mut self.filled, self.ahead.len()),
+        };
+        *filled += len;
+        assert!(*filled <= room, "the transport wrote beyond the space it was given");
+    }
+
+    /// The next `len` bytes, if they are all there. Until they are, ask for the same piece again.
+    pub(super) fn take(&mut self, len: usize) -> Option<Bytes> {
+        self.wanted = len;
+        if let Some(large) = self.large.take_if(|large| large.filled == large.bytes.len()) {
+            (self.has_large, self.expects_large) = (true, true);
+            return Some(large.bytes.freeze());
+        }
+        if self.large.is_some() {
+            return None;
+        }
+        if self.filled >= len {
+            self.filled -= len;
+            self.wanted = 0;
+            return Some(self.ahead.split_to(len).freeze());
+        }
+        if len > self.ahead.len() && len > self.ahead_len / 2 {
+            self.begin_large(len);
+        }
+        None
+    }
+
+    /// The last piece of a frame was taken.
+    pub(super) fn end_frame(&mut self) {
+        self.expects_large = std::mem::take(&mut self.has_large);
+    }
+
+    /// Whether a buffer is kept that holds nothing.
+    pub(super) fn is_idle(&self) -> bool {
+        self.filled == 0 && self.large.is_none() && !self.ahead.is_empty()
+    }
+
+    /// Gives up a buffer that holds nothing.
+    pub(super) fn release_if_idle(&mut self) {
+        if self.is_idle() {
+            self.ahead = BytesMut::new();
+        }
+    }
+
+    fn begin_large(&mut self, len: usize) {
+        let mut bytes = BytesMut::zeroed(len);
+        bytes[..self.filled].copy_from_slice(&self.ahead[..self.filled]);
+        self.large = Some(Large { bytes, filled: self.filled });
+        self.ahead.advance(self.filled);
+        self.filled = 0;
+    }
+
+    /// Sees to it that the piece asked for fits and a read is worth its call.
+    fn make_room(&mut self) {
+        let free = self.ahead.len() - self.filled;
+        let fits = self.ahead.len() >= self.wanted;
+        if fits && (free >= READ_MIN || (self.filled > READ_MIN && free > 0)) {
+            return;
+        }
+        self.ahead.truncate(self.filled);
+        if !self.ahead.try_reclaim(self.ahead_len - self.filled) {
+            // Slices of the old buffer are still in use somewhere.
+            let mut fresh = BytesMut::with_capacity(self.ahead_len);
+            fresh.extend_from_slice(&self.ahead);
+            self.ahead = fresh;
+        }
+        self.ahead.resize(self.ahead_len, 0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Feeds `stream` in chunks of at most `chunk` and takes pieces of the given lengths.
+    fn pieces(stream: &[u8], chunk: usize, lens: &[usize]) -> Vec<Bytes> {
+        let mut inbox = Inbox::new(2048);
+        let mut rest = stream;
+        let mut taken = Vec::new();
+        for len in lens {
+            let piece = loop {
+                if let Some(piece) = inbox.take(*len) {
+                    break piece;
+                }
+                let space = inbox.space();
+                let count = chunk.min(space.len()).min(rest.len());
+                assert!(count > 0, "no room or no bytes left");
+                space[..count].copy_from_slice(&rest[..count]);
+                rest = &rest[count..];
+                inbox.received(count);
+            };
+            taken.push(piece);
+        }
+        assert!(rest.is_empty());
+        taken
+    }
+
+    #[test]
+    fn pieces_come_out_as_they_went_in_whatever_the_chunks() {
+        let lens = [32, 45, 1, 5000, 13, 32, 1000, 700, 700, 600, 13, 1500, 32, 9000, 3];
+        let total = lens.iter().sum();
+        let stream: Vec<u8> = (0..total).map(|at: usize| (at * 7 + at / 251) as u8).collect();
+        for chunk in [1, 3, 100, 777, 2048, 100_000] {
+            let joined: Vec<u8> = pieces(&stream, chunk, &lens).concat();
+            assert_eq!(joined, stream, "chunk {chunk}");
+        }
+    }
+
+    #[test]
+    fn a_large_piece_is_read_into_its_own_buffer_and_never_beyond() {
+        let mut inbox = Inbox::new(2048);
+        assert!(inbox.take(32).is_none());
+        assert_eq!(inbox.space().len(), 2048);
+        inbox.received(100);
+        assert_eq!(inbox.take(32).unwrap().len(), 32);
+        assert!(inbox.take(10_000).is_none());
+        assert_eq!(inbox.space().len(), 10_000 - 68);
+    }
+
+    #[test]
+    fn behind_a_large_frame_little_is_read_ahead_until_a_small_one_came() {
+        let mut inbox = Inbox::new(4096);
+        assert!(inbox.take(10_000).is_none());
+        inbox.received(10_000);
+        assert!(inbox.take(10_000).is_some());
+        inbox.end_frame();
+        assert!(inbox.take(32).is_none());
+        assert_eq!(inbox.space().len(), 32 + AFTER_LARGE);
+        inbox.received(32);
+        assert!(inbox.take(32).is_some());
+        inbox.end_frame();
+        assert!(inbox.take(32).is_none());
+        assert_eq!(inbox.space().len(), 4096 - 32);
+    }
+
+    #[test]
+    fn an_idle_inbox_holds_no_buffer() {
+        let mut inbox = Inbox::new(2048);
+        assert!(!inbox.is_idle());
+        inbox.space();
+        assert!(inbox.is_idle());
+        inbox.release_if_idle();
+        assert!(!inbox.is_idle());
+        inbox.space();
+        inbox.received(1);
+        inbox.release_if_idle();
+        assert_eq!(inbox.take(1).unwrap().len(), 1);
+    }
+}

@@ -1,0 +1,213 @@
+//! From bytes to frames, and from frames to what they mean in the present phase.
+//!
+//! Checks are made in Ceph's order with our limits first, and all of them before anything is
+//! allocated for what a peer announced.
+
+use std::time::Instant;
+
+use crate::error::ProtocolError;
+use crate::message::{MessagePermits, ReceiveStamps};
+use crate::session::admission::Admission;
+use crate::session::transport::{Body, HANDSHAKE_FRAMES_MAX, Phase, Reading, Received, Side};
+use crate::session::{Fault, Session, State};
+use crate::v2::banner::PREFIX_LEN;
+use crate::v2::preamble::{PREAMBLE_LEN, SEGMENTS_MAX};
+use crate::v2::{Assembly, Banner, Control, Preamble, Tag};
+
+/// Whether to go on with the bytes at hand.
+type Progress = Result<bool, ProtocolError>;
+
+impl Session {
+    /// Uses up the bytes at hand. An error has become a fault when this returns.
+    pub(super) fn advance(&mut self, now: Instant) -> Result<(), ProtocolError> {
+        loop {
+            match self.step(now) {
+                Ok(true) => {}
+                Ok(false) => return Ok(()),
+                Err(error) => {
+                    self.fault(now, Fault::Protocol(error.clone()));
+                    return Err(error);
+                }
+            }
+        }
+    }
+
+    fn step(&mut self, now: Instant) -> Progress {
+        let State::Open { transport, .. } = &mut self.state else {
+            return Ok(false);
+        };
+        if matches!(transport.phase, Phase::Judging(_)) {
+            return Ok(false);
+        }
+        match &mut transport.reading {
+            Reading::BannerPrefix => {
+                let Some(prefix) = transport.inbox.take(PREFIX_LEN) else {
+                    return Ok(false);
+                };
+                let prefix = prefix[..].try_into().expect("as long as asked for");
+                let len = Banner::decode_prefix(prefix, self.identity.limits.banner_len)?;
+                transport.reading = Reading::BannerPayload(len);
+                Ok(true)
+            }
+            Reading::BannerPayload(len) => {
+                let Some(payload) = transport.inbox.take(*len) else {
+                    return Ok(false);
+                };
+                let theirs = Banner::decode_payload(&payload)?;
+                transport.wire.revision = Banner::OURS.negotiate(&theirs)?;
+                transport.reading = Reading::Preamble;
+                self.greet();
+                Ok(true)
+            }
+            Reading::Preamble => {
+                let Some(preamble) = transport.inbox.take(PREAMBLE_LEN) else {
+                    return Ok(false);
+                };
+                let preamble = preamble[..].try_into().expect("as long as asked for");
+                self.on_preamble(now, Preamble::decode(preamble)?)?;
+                Ok(true)
+            }
+            Reading::Admission(admission) => {
+                if !admission.advance(now, &self.unblock) {
+                    return Ok(false);
+                }
+                transport.reading = Reading::Body(Body {
+                    assembly: Assembly::new(transport.wire, admission.preamble),
+                    stamps: admission.stamps,
+                    permits: std::mem::take(&mut admission.permits),
+                });
+                Ok(true)
+            }
+            Reading::Body(_) => {
+                let Some(received) = transport.read_body()? else {
+                    return Ok(false);
+                };
+                self.on_frame(now, received)?;
+                Ok(true)
+            }
+        }
+    }
+
+    fn on_preamble(&mut self, now: Instant, preamble: Preamble) -> Result<(), ProtocolError> {
+        let State::Open { transport, .. } = &mut self.state else {
+            return Ok(());
+        };
+        let (tag, limits) = (preamble.tag, &self.identity.limits);
+        if tag != Tag::Message.to_wire() {
+            preamble.check_lens(&[limits.control_len; SEGMENTS_MAX])?;
+            transport.reading = Reading::Body(Body {
+                assembly: Assembly::new(transport.wire, preamble),
+                stamps: ReceiveStamps::default(),
+                permits: MessagePermits::default(),
+            });
+            return Ok(());
+        }
+        if !transport.is_ready() {
+            return Err(ProtocolError::UnexpectedTag { tag, state: transport.phase.name() });
+        }
+        let (front, middle, data) = (limits.front_len, limits.middle_len, limits.data_len);
+        preamble.check_lens(&[limits.control_len, front, middle, data])?;
+        let dispatch = self.identity.dispatch_throttle.as_ref();
+        let mut admission = Admission::new(now, preamble, &self.policy, dispatch);
+        // The common case is an open gate: it costs no allocation.
+        if admission.advance(now, &self.unblock) {
+            transport.reading = Reading::Body(Body {
+                assembly: Assembly::new(transport.wire, preamble),
+                stamps: admission.stamps,
+                permits: admission.permits,
+            });
+        } else {
+            self.stats.throttle_waits += 1;
+            transport.reading = Reading::Admission(Box::new(admission));
+        }
+        Ok(())
+    }
+
+    /// What a frame means depends on who dialled and how far the handshake has come.
+    fn on_frame(&mut self, now: Instant, received: Received) -> Result<(), ProtocolError> {
+        let State::Open { transport, .. } = &mut self.state else {
+            return Ok(());
+        };
+        if !transport.is_ready() {
+            transport.handshake_frames += 1;
+            let frames = transport.handshake_frames;
+            if frames > HANDSHAKE_FRAMES_MAX {
+                return Err(ProtocolError::HandshakeTooLong { frames });
+            }
+        }
+        if received.frame.aborted {
+            self.stats.aborted_frames += 1;
+            return Ok(());
+        }
+        let tag = received.frame.tag;
+        let Some(known) = Tag::from_wire(tag) else {
+            return Err(ProtocolError::UnknownTag { tag });
+        };
+        let payload = &received.frame.segments[0];
+        match (transport.side, &transport.phase, known) {
+            (_, Phase::Hello, Tag::Hello) => self.on_hello(&Control::parse(payload)?),
+
+            (Side::Acceptor, Phase::Auth, Tag::AuthRequest) => {
+                self.on_auth_request(&Control::parse(payload)?);
+                Ok(())
+            }
+            (Side::Dialler, Phase::Auth, Tag::AuthDone) => {
+                self.on_auth_done(&Control::parse(payload)?)
+            }
+            (Side::Dialler, Phase::Auth, Tag::AuthBadMethod) => {
+                self.on_auth_bad_method(&Control::parse(payload)?)
+            }
+            (_, Phase::Signature, Tag::AuthSignature) => {
+                self.on_signature(Control::parse(payload)?)
+            }
+
+            (Side::Acceptor, Phase::Accepting, Tag::ClientIdent) => {
+                self.on_client_ident(Control::parse(payload)?)
+            }
+            (Side::Acceptor, Phase::Accepting, Tag::SessionReconnect) => {
+                self.on_session_reconnect(Control::parse(payload)?)
+            }
+            (Side::Dialler, Phase::Connecting, Tag::ServerIdent) => {
+                self.on_server_ident(now, Control::parse(payload)?)
+            }
+            (Side::Dialler, Phase::Connecting, Tag::IdentMissingFeatures) => {
+                self.on_missing_features(Control::parse(payload)?)
+            }
+            (Side::Dialler, Phase::Connecting | Phase::Resuming, Tag::Wait) => {
+                self.fault(now, Fault::Wait);
+                Ok(())
+            }
+            (Side::Dialler, Phase::Resuming, Tag::SessionReconnectOk) => {
+                self.on_reconnect_ok(now, Control::parse(payload)?);
+                Ok(())
+            }
+            (Side::Dialler, Phase::Resuming, Tag::SessionRetry) => {
+                self.on_retry(now, Control::parse(payload)?);
+                Ok(())
+            }
+            (Side::Dialler, Phase::Resuming, Tag::SessionRetryGlobal) => {
+                self.on_retry_global(Control::parse(payload)?);
+                Ok(())
+            }
+            (Side::Dialler, Phase::Resuming, Tag::SessionReset) => {
+                self.on_session_reset(Control::parse(payload)?);
+                Ok(())
+            }
+
+            (_, Phase::Ready, Tag::Message) => self.on_message(now, received),
+            (_, Phase::Ready, Tag::Ack) => {
+                self.on_ack(&Control::parse(payload)?);
+                Ok(())
+            }
+            (_, Phase::Ready, Tag::Keepalive2) => {
+                self.on_keepalive(now, Control::parse(payload)?);
+                Ok(())
+            }
+            (_, Phase::Ready, Tag::Keepalive2Ack) => {
+                self.on_keepalive_ack(Control::parse(payload)?);
+                Ok(())
+            }
+            (_, phase, _) => Err(ProtocolError::UnexpectedTag { tag, state: phase.name() }),
+        }
+    }
+}

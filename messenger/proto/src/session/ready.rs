@@ -1,0 +1,130 @@
+//! A ready session: messages, acknowledgements, keepalives, both ways.
+
+use std::time::{Duration, Instant};
+
+use crate::error::ProtocolError;
+use crate::message::Message;
+use crate::session::outbox::GATHER_MAX;
+use crate::session::transport::{Phase, Received, Side, Transport};
+use crate::session::{Session, SessionEvent, State};
+use crate::v2::control::{Ack, Keepalive2, Keepalive2Ack};
+use crate::v2::{Tag, Utime, header};
+
+/// Bytes written ahead of the transport, beyond which messages stay in the queue: there, a message
+/// of higher priority can still overtake them.
+const STAGED_BYTES: usize = 256 << 10;
+
+/// Most slices a message adds to a gather list: head, front, middle, data, epilogue.
+const MESSAGE_SLICES: usize = 5;
+
+impl Session {
+    pub(super) fn enter_ready(&mut self, now: Instant, reconnected: bool) {
+        let Some(transport) = self.transport() else {
+            return;
+        };
+        transport.phase = Phase::Ready;
+        let accepted = transport.side == Side::Acceptor;
+        self.progress = now;
+        self.backoff = Duration::ZERO;
+        self.events.push_back(SessionEvent::Ready { reconnected, accepted });
+    }
+
+    pub(super) fn on_message(
+        &mut self,
+        now: Instant,
+        received: Received,
+    ) -> Result<(), ProtocolError> {
+        let [head, sections @ ..] = received.frame.segments;
+        let (fields, ack_seq) = header::decode(&head)
+            .map_err(|error| ProtocolError::Payload { what: Tag::Message.name(), error })?;
+        self.on_ack(&Ack(ack_seq));
+        if fields.seq <= self.numbers.in_seq {
+            // The permits go back with what is dropped here (T-7); reading goes on.
+            self.stats.duplicates += 1;
+            return Ok(());
+        }
+        self.numbers.in_seq = fields.seq;
+        self.ack_due = !self.policy.lossy;
+        self.stats.messages_received += 1;
+        let mut message = Message::received(fields, sections);
+        message.source = self.peer.name;
+        message.stamps = received.stamps;
+        message.stamps.recv_complete = Some(now);
+        message.permits = received.permits;
+        self.events.push_back(SessionEvent::Message(message));
+        Ok(())
+    }
+
+    /// Lossy sessions keep nothing, so there is nothing to acknowledge.
+    pub(super) fn on_ack(&mut self, ack: &Ack) {
+        self.stats.messages_acked += self.queue.acked(ack.0);
+    }
+
+    pub(super) fn on_keepalive(&mut self, now: Instant, keepalive: Keepalive2) {
+        self.peer.last_keepalive = Some(now);
+        if self.keepalive_acks.is_full() {
+            self.keepalive_acks.remove(0); // the latest stamp answers the older ones too
+        }
+        self.keepalive_acks.push(keepalive.0);
+    }
+
+    pub(super) fn on_keepalive_ack(&mut self, ack: Keepalive2Ack) {
+        self.peer.last_keepalive_ack = Some(ack.0.into());
+    }
+
+    /// Moves what is due from the queue to the transport's outbox, in the order keepalive,
+    /// keepalive acknowledgements, messages, acknowledgement (contract K-1), as long as the
+    /// transport keeps up.
+    pub(super) fn stage(&mut self) {
+        let State::Open { transport, .. } = &mut self.state else {
+            return;
+        };
+        if !transport.is_ready() || !has_room(transport) {
+            return;
+        }
+        if std::mem::take(&mut self.keepalive_due) {
+            let stamp = self.identity.anchor.unix_at(self.now);
+            transport.send(&Keepalive2(Utime::from(stamp)));
+        }
+        for stamp in self.keepalive_acks.drain(..) {
+            transport.send(&Keepalive2Ack(stamp));
+        }
+        while has_room(transport)
+            && let Some(mut message) = self.queue.pop()
+        {
+            self.numbers.out_seq += 1;
+            message.header.seq = self.numbers.out_seq;
+            write_message(transport, &message, self.numbers.in_seq);
+            self.stats.messages_sent += 1;
+            self.ack_due = false;
+            if !self.policy.lossy {
+                self.queue.keep(message);
+            }
+        }
+        if self.ack_due && self.queue.is_empty() {
+            transport.send(&Ack(self.numbers.in_seq));
+            self.stats.acks_sent += 1;
+            self.ack_due = false;
+        }
+    }
+}
+
+fn has_room(transport: &Transport) -> bool {
+    let outbox = &transport.outbox;
+    outbox.slices() + MESSAGE_SLICES <= GATHER_MAX && outbox.len() < STAGED_BYTES
+}
+
+/// Writes a message's frame; its sections are referenced, not copied.
+fn write_message(transport: &mut Transport, message: &Message, ack_seq: u64) {
+    let head = header::encode(&message.header, ack_seq);
+    let sections = [&message.front, &message.middle, &message.data];
+    let wire = transport.wire;
+    let epilogue = transport.outbox.write(|out| {
+        let sections = sections.map(|section| &section[..]);
+        wire.begin(Tag::Message, |writer| writer.bytes(&head), sections, out)
+    });
+    for section in sections {
+        transport.outbox.push(section.clone());
+    }
+    transport.outbox.write(|out| out.extend_from_slice(epilogue.as_bytes()));
+}

@@ -1,0 +1,155 @@
+//! One TCP connection under a session: its buffers, its wire format, how far it has come.
+
+use crate::error::ProtocolError;
+use crate::identity::SessionOptions;
+use crate::message::{MessagePermits, ReceiveStamps};
+use crate::session::admission::Admission;
+use crate::session::event::PeerIdent;
+use crate::session::inbox::Inbox;
+use crate::session::outbox::Outbox;
+use crate::v2::{Assembly, Control, Frame, Revision, Wire};
+
+/// Frames a peer may send before the session is ready. An honest one needs about ten, and each
+/// refused attempt costs it one; this bounds what we answer.
+pub(super) const HANDSHAKE_FRAMES_MAX: u32 = 64;
+
+/// Who opened the TCP connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Side {
+    Dialler,
+    Acceptor,
+}
+
+/// What is expected next.
+///
+/// ```text
+///   dialler    Banner - Hello - Auth - Signature - Connecting ------------------> Ready
+///                                              \-- Resuming (old session) ------/
+///   acceptor   Banner - Hello - Auth - Signature - Accepting - Judging (verdict) -> Ready
+/// ```
+#[derive(Debug)]
+pub(super) enum Phase {
+    Banner,
+    Hello,
+    Auth,
+    Signature,
+    /// CLIENT_IDENT was sent.
+    Connecting,
+    /// SESSION_RECONNECT was sent.
+    Resuming,
+    /// The client's ident is due.
+    Accepting,
+    /// The shell looks the peer up; nothing is read.
+    Judging(Box<PeerIdent>),
+    Ready,
+}
+
+impl Phase {
+    /// Completes the sentence "tag 17 is not legal ...".
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Self::Banner => "before the banner",
+            Self::Hello => "before HELLO",
+            Self::Auth => "during authentication",
+            Self::Signature => "before the signature",
+            Self::Connecting => "while connecting",
+            Self::Resuming => "while reconnecting",
+            Self::Accepting => "while accepting",
+            Self::Judging(_) => "before the verdict",
+            Self::Ready => "in a ready session",
+        }
+    }
+}
+
+/// Which bytes come next.
+#[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "one per transport; a box would cost every frame")]
+pub(super) enum Reading {
+    BannerPrefix,
+    BannerPayload(usize),
+    Preamble,
+    /// A message at the throttles; its body is not read yet.
+    Admission(Box<Admission>),
+    Body(Body),
+}
+
+/// A frame behind its preamble, with what its message holds.
+#[derive(Debug)]
+pub(super) struct Body {
+    pub(super) assembly: Assembly,
+    pub(super) stamps: ReceiveStamps,
+    pub(super) permits: MessagePermits,
+}
+
+/// A whole frame, with what its message holds.
+#[derive(Debug)]
+pub(super) struct Received {
+    pub(super) frame: Frame,
+    pub(super) stamps: ReceiveStamps,
+    pub(super) permits: MessagePermits,
+}
+
+#[derive(Debug)]
+pub(super) struct Transport {
+    pub(super) side: Side,
+    pub(super) phase: Phase,
+    pub(super) wire: Wire,
+    pub(super) reading: Reading,
+    pub(super) inbox: Inbox,
+    pub(super) outbox: Outbox,
+    /// Frames received before the session was ready.
+    pub(super) handshake_frames: u32,
+    /// SESSION_RETRY answers among them.
+    pub(super) retries: u32,
+}
+
+impl Transport {
+    pub(super) fn new(side: Side, options: &SessionOptions) -> Self {
+        Self {
+            side,
+            phase: Phase::Banner,
+            wire: Wire { revision: Revision::Rev1, crc_data: options.crc_data },
+            reading: Reading::BannerPrefix,
+            inbox: Inbox::new(options.read_ahead_len),
+            outbox: Outbox::default(),
+            handshake_frames: 0,
+            retries: 0,
+        }
+    }
+
+    pub(super) fn is_ready(&self) -> bool {
+        matches!(self.phase, Phase::Ready)
+    }
+
+    /// Whether more bytes can be taken.
+    pub(super) fn is_reading(&self) -> bool {
+        !matches!(self.phase, Phase::Judging(_)) && !matches!(self.reading, Reading::Admission(_))
+    }
+
+    /// Queues a control frame behind everything written so far.
+    pub(super) fn send<C: Control>(&mut self, payload: &C) {
+        let wire = self.wire;
+        self.outbox.write(|out| wire.control(payload, out));
+    }
+
+    /// The frame whose body is being read, once its last byte is there.
+    pub(super) fn read_body(&mut self) -> Result<Option<Received>, ProtocolError> {
+        let Reading::Body(body) = &mut self.reading else {
+            return Ok(None);
+        };
+        while let Some(len) = body.assembly.wants() {
+            let Some(piece) = self.inbox.take(len) else {
+                return Ok(None);
+            };
+            body.assembly.push(piece)?;
+        }
+        let received = Received {
+            frame: body.assembly.finish(),
+            stamps: body.stamps,
+            permits: std::mem::take(&mut body.permits),
+        };
+        self.reading = Reading::Preamble;
+        self.inbox.end_frame();
+        Ok(Some(received))
+    }
+}

@@ -1,0 +1,327 @@
+//! Frames in crc mode: written whole, read piece by piece as their bytes arrive.
+//!
+//! ```text
+//!   revision 1:  preamble | seg0, crc if not empty | seg1 seg2 seg3 | late status, 3 crc   (*)
+//!   revision 0:  preamble | seg0                   | seg1 seg2 seg3 | late flags, 4 crc
+//!                                                    (*) only with more than one segment
+//! ```
+
+use arrayvec::ArrayVec;
+use bytes::{BufMut, Bytes, BytesMut};
+
+use crate::crc::{SEGMENT_SEED, crc32c};
+use crate::denc::Writer;
+use crate::error::ProtocolError;
+use crate::v2::preamble::{PREAMBLE_LEN, Preamble, SEGMENTS_MAX};
+use crate::v2::{Control, Tag};
+
+const CRC_LEN: usize = 4;
+const EPILOGUE_LEN_REV0: usize = 1 + SEGMENTS_MAX * CRC_LEN;
+const EPILOGUE_LEN_REV1: usize = 1 + (SEGMENTS_MAX - 1) * CRC_LEN;
+const REV0_ABORTED: u8 = 0x1;
+const REV1_STATUS_MASK: u8 = 0xf;
+const REV1_ABORTED: u8 = 0x1;
+const REV1_COMPLETE: u8 = 0xe;
+
+/// Version of the frame format, chosen by the banners.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Revision {
+    /// msgr 2.0.
+    Rev0,
+    /// msgr 2.1.
+    Rev1,
+}
+
+/// How the frames of a transport look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Wire {
+    /// The frame format.
+    pub revision: Revision,
+    /// Whether segment checksums are made and checked.
+    pub crc_data: bool,
+}
+
+/// The end of a frame that was begun by [`Wire::begin`]; may be empty.
+#[derive(Debug)]
+#[must_use]
+pub struct Epilogue(ArrayVec<u8, EPILOGUE_LEN_REV0>);
+
+impl Epilogue {
+    /// Its bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl Wire {
+    /// Writes the start of a frame to `out`: its preamble and the first segment, which is what
+    /// `first` writes. The caller sends `rest` behind it, then the epilogue.
+    pub fn begin(
+        &self,
+        tag: Tag,
+        first: impl FnOnce(&mut Writer<'_>),
+        rest: [&[u8]; SEGMENTS_MAX - 1],
+        out: &mut BytesMut,
+    ) -> Epilogue {
+        let preamble_at = out.len();
+        let first_at = preamble_at + PREAMBLE_LEN;
+        out.put_bytes(0, PREAMBLE_LEN);
+        first(&mut Writer::new(out));
+        let lens = [out.len() - first_at, rest[0].len(), rest[1].len(), rest[2].len()];
+        let lens = lens.map(|len| u32::try_from(len).expect("segments fit the send limits"));
+        let preamble = Preamble::new(tag, lens);
+        out[preamble_at..first_at].copy_from_slice(&preamble.encode());
+
+        let counted = preamble.lens().len();
+        let rest_crcs = [1, 2, 3].map(|index| match index < counted && self.crc_data {
+            true => crc32c(SEGMENT_SEED, rest[index - 1]),
+            false => 0,
+        });
+        let first_crc = crc32c(SEGMENT_SEED, &out[first_at..]);
+        let mut epilogue = ArrayVec::new();
+        match self.revision {
+            Revision::Rev0 => {
+                epilogue.push(0);
+                epilogue.extend(if self.crc_data { first_crc } else { 0 }.to_le_bytes());
+                epilogue.extend(rest_crcs.map(u32::to_le_bytes).into_iter().flatten());
+            }
+            Revision::Rev1 => {
+                // Short as the first segment is, its checksum does not depend on `crc_data`.
+                if lens[0] > 0 {
+                    out.put_u32_le(first_crc);
+                }
+                if counted > 1 {
+                    epilogue.push(REV1_COMPLETE);
+                    epilogue.extend(rest_crcs.map(u32::to_le_bytes).into_iter().flatten());
+                }
+            }
+        }
+        Epilogue(epilogue)
+    }
+
+    /// Writes a whole control frame to `out`.
+    pub fn control<C: Control>(&self, payload: &C, out: &mut BytesMut) {
+        let epilogue = self.begin(C::TAG, |writer| payload.encode(writer), [&[]; 3], out);
+        out.put_slice(epilogue.as_bytes());
+    }
+
+    fn epilogue_len(&self, segments: usize) -> usize {
+        match self.revision {
+            Revision::Rev0 => EPILOGUE_LEN_REV0,
+            Revision::Rev1 if segments > 1 => EPILOGUE_LEN_REV1,
+            Revision::Rev1 => 0,
+        }
+    }
+}
+
+/// A whole frame, its checksums verified.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Frame {
+    /// What it is; perhaps a tag we do not know.
+    pub tag: u8,
+    /// Its segments; those not counted are empty.
+    pub segments: [Bytes; SEGMENTS_MAX],
+    /// Its sender gave it up half way: ignore it.
+    pub aborted: bool,
+}
+
+/// A frame whose preamble is known and whose other bytes arrive piece by piece.
+#[derive(Debug)]
+pub struct Assembly {
+    wire: Wire,
+    preamble: Preamble,
+    segments: [Bytes; SEGMENTS_MAX],
+    crcs: [u32; SEGMENTS_MAX],
+    /// Index of the piece to come: a segment, or the epilogue behind the last one.
+    next: usize,
+    aborted: bool,
+}
+
+impl Assembly {
+    /// Starts behind the preamble.
+    pub fn new(wire: Wire, preamble: Preamble) -> Self {
+        let mut assembly = Self {
+            wire,
+            preamble,
+            segments: Default::default(),
+            crcs: [SEGMENT_SEED; SEGMENTS_MAX],
+            next: 0,
+            aborted: false,
+        };
+        assembly.skip_empty();
+        assembly
+    }
+
+    /// Bytes of the next piece, never zero; none when the frame is complete.
+    pub fn wants(&self) -> Option<usize> {
+        (self.next <= self.preamble.lens().len()).then(|| self.piece_len(self.next))
+    }
+
+    /// Takes the next piece, of exactly the length that [`Assembly::wants`] tells.
+    pub fn push(&mut self, mut piece: Bytes) -> Result<(), ProtocolError> {
+        debug_assert_eq!(self.wants(), Some(piece.len()));
+        if self.next == self.preamble.lens().len() {
+            self.check_epilogue(&piece)?;
+        } else {
+            let crc = piece.split_off(self.preamble.lens()[self.next] as usize);
+            if self.wire.crc_data {
+                self.crcs[self.next] = crc32c(SEGMENT_SEED, &piece);
+            }
+            if let Ok(crc) = <[u8; CRC_LEN]>::try_from(crc.as_ref()) {
+                self.check_crc(self.next, crc)?;
+            }
+            self.segments[self.next] = piece;
+        }
+        self.next += 1;
+        self.skip_empty();
+        Ok(())
+    }
+
+    /// The frame, once nothing more is wanted.
+    pub fn finish(&mut self) -> Frame {
+        debug_assert_eq!(self.wants(), None);
+        let segments = std::mem::take(&mut self.segments);
+        Frame { tag: self.preamble.tag, segments, aborted: self.aborted }
+    }
+
+    fn piece_len(&self, piece: usize) -> usize {
+        let Some(len) = self.preamble.lens().get(piece) else {
+            return self.wire.epilogue_len(self.preamble.lens().len());
+        };
+        match *len as usize {
+            0 => 0,
+            len if piece == 0 && self.wire.revision == Revision::Rev1 => len + CRC_LEN,
+            len => len,
+        }
+    }
+
+    fn skip_empty(&mut self) {
+        while self.wants() == Some(0) {
+            self.next += 1;
+        }
+    }
+
+    fn check_crc(&self, segment: usize, got: [u8; CRC_LEN]) -> Result<(), ProtocolError> {
+        let (expected, got) = (self.crcs[segment], u32::from_le_bytes(got));
+        if self.wire.crc_data && got != expected {
+            return Err(ProtocolError::SegmentCrc {
+                tag: self.preamble.tag,
+                segment,
+                expected,
+                got,
+            });
+        }
+        Ok(())
+    }
+
+    fn check_epilogue(&mut self, epilogue: &[u8]) -> Result<(), ProtocolError> {
+        let (status, crcs) = epilogue.split_first().expect("an epilogue is never empty");
+        let first = match self.wire.revision {
+            Revision::Rev0 => 0,
+            Revision::Rev1 => 1,
+        };
+        let counted = self.preamble.lens().len();
+        let (crcs, _) = crcs.as_chunks::<CRC_LEN>();
+        for (segment, crc) in (first..counted).zip(crcs) {
+            self.check_crc(segment, *crc)?;
+        }
+        self.aborted = match (self.wire.revision, status & REV1_STATUS_MASK) {
+            (Revision::Rev0, flags) => flags & REV0_ABORTED != 0,
+            (Revision::Rev1, REV1_COMPLETE) => false,
+            (Revision::Rev1, REV1_ABORTED) => true,
+            (Revision::Rev1, _) => {
+                let (tag, status) = (self.preamble.tag, *status);
+                return Err(ProtocolError::LateStatus { tag, status });
+            }
+        };
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(wire: Wire, segments: [&[u8]; SEGMENTS_MAX]) -> BytesMut {
+        let mut out = BytesMut::new();
+        let [first, rest @ ..] = segments;
+        let epilogue = wire.begin(Tag::Message, |writer| writer.bytes(first), rest, &mut out);
+        rest.iter().for_each(|segment| out.put_slice(segment));
+        out.put_slice(epilogue.as_bytes());
+        out
+    }
+
+    fn read(wire: Wire, mut bytes: Bytes) -> Result<Frame, ProtocolError> {
+        let preamble = Preamble::decode(bytes.split_to(PREAMBLE_LEN)[..].try_into().unwrap())?;
+        let mut assembly = Assembly::new(wire, preamble);
+        while let Some(len) = assembly.wants() {
+            assembly.push(bytes.split_to(len))?;
+        }
+        assert!(bytes.is_empty());
+        Ok(assembly.finish())
+    }
+
+    #[test]
+    fn frames_of_all_shapes_survive_a_round_trip() {
+        let bytes = [7; 303];
+        for revision in [Revision::Rev0, Revision::Rev1] {
+            for crc_data in [false, true] {
+                let wire = Wire { revision, crc_data };
+                for shape in 0..32 {
+                    let pick = |bit: usize, len: usize| &bytes[..len * (shape >> bit & 1)];
+                    let header = &bytes[..[0, 1, 48, 49][shape & 3]];
+                    let segments = [header, pick(2, 101), pick(3, 202), pick(4, 303)];
+                    let frame = read(wire, written(wire, segments).freeze()).unwrap();
+                    assert_eq!(frame.segments, segments.map(Bytes::copy_from_slice));
+                    assert!(!frame.aborted);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn lengths_on_the_wire_are_the_format_s() {
+        let len = |revision, segments| written(Wire { revision, crc_data: true }, segments).len();
+        let short: [&[u8]; 4] = [&[0; 41], &[], &[], &[]];
+        let long: [&[u8]; 4] = [&[0; 41], &[0; 5], &[], &[0; 6]];
+        assert_eq!(len(Revision::Rev1, short), 32 + 41 + 4);
+        assert_eq!(len(Revision::Rev1, long), 32 + 41 + 4 + 11 + 13);
+        assert_eq!(len(Revision::Rev0, short), 32 + 41 + 17);
+        assert_eq!(len(Revision::Rev0, long), 32 + 41 + 11 + 17);
+        assert_eq!(len(Revision::Rev1, [&[], &[], &[], &[]]), 32);
+    }
+
+    #[test]
+    fn every_single_bit_flip_behind_the_preamble_is_caught_or_harmless() {
+        for revision in [Revision::Rev0, Revision::Rev1] {
+            let wire = Wire { revision, crc_data: true };
+            let good = written(wire, [b"header", b"front", b"", b"data"]);
+            let frame = read(wire, good.clone().freeze()).unwrap();
+            for bit in PREAMBLE_LEN * 8..good.len() * 8 {
+                let mut bad = good.clone();
+                bad[bit / 8] ^= 1 << (bit % 8);
+                if let Ok(other) = read(wire, bad.freeze()) {
+                    // Only the status byte has bits that mean nothing.
+                    assert_eq!(other.segments, frame.segments);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn an_aborted_frame_says_so_and_garbage_is_an_error() {
+        let wire = Wire { revision: Revision::Rev1, crc_data: true };
+        let good = written(wire, [b"h", b"front", b"", b""]);
+        let status_at = good.len() - EPILOGUE_LEN_REV1;
+        let with_status = |status: u8| {
+            let mut frame = good.clone();
+            frame[status_at] = status;
+            read(wire, frame.freeze())
+        };
+        assert!(with_status(0x01).unwrap().aborted);
+        assert!(with_status(0xf1).unwrap().aborted);
+        assert!(!with_status(0x7e).unwrap().aborted);
+        let refused = ProtocolError::LateStatus { tag: 17, status: 0x02 };
+        assert_eq!(with_status(0x02), Err(refused));
+    }
+}

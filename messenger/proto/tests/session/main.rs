@@ -1,0 +1,10 @@
+//! Whole sessions against each other and against hand-made bytes, on a virtual clock.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod conformance;
+mod faults;
+mod lossless;
+mod pair;
+mod probe;
+mod stories;
