@@ -1,0 +1,60 @@
+//! What a native worker counts.
+
+/// Events since the start. What the front drops is counted by the front.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Counts {
+    pub(super) turns: u64,
+    pub(super) rx_frames: u64,
+    pub(super) rx_bytes: u64,
+    pub(super) connections_opened: u64,
+    pub(super) connections_accepted: u64,
+    pub(super) connections_closed: u64,
+    pub(super) connections_refused: u64,
+    pub(super) connections_reset: u64,
+    pub(super) connections_timed_out: u64,
+    pub(super) connections_unreachable: u64,
+    pub(super) strangers_refused: u64,
+    pub(super) early_segment_drops: u64,
+    pub(super) syn_backlog_drops: u64,
+    pub(super) syn_limit_drops: u64,
+    pub(super) half_open_reaped: u64,
+    pub(super) linger_resets: u64,
+    pub(super) time_wait_evicted: u64,
+    pub(super) time_wait_reused: u64,
+    pub(super) frames_handed_over: u64,
+    pub(super) frames_taken_over: u64,
+    pub(super) handover_full_drops: u64,
+    pub(super) link_ups: u64,
+    pub(super) link_downs: u64,
+}
+
+impl Counts {
+    /// Names and values, always in the same order.
+    pub(super) fn named(&self) -> [(&'static str, u64); 23] {
+        [
+            ("turns", self.turns),
+            ("rx_frames", self.rx_frames),
+            ("rx_bytes", self.rx_bytes),
+            ("connections_opened", self.connections_opened),
+            ("connections_accepted", self.connections_accepted),
+            ("connections_closed", self.connections_closed),
+            ("connections_refused", self.connections_refused),
+            ("connections_reset", self.connections_reset),
+            ("connections_timed_out", self.connections_timed_out),
+            ("connections_unreachable", self.connections_unreachable),
+            ("strangers_refused", self.strangers_refused),
+            ("early_segment_drops", self.early_segment_drops),
+            ("syn_backlog_drops", self.syn_backlog_drops),
+            ("syn_limit_drops", self.syn_limit_drops),
+            ("half_open_reaped", self.half_open_reaped),
+            ("linger_resets", self.linger_resets),
+            ("time_wait_evicted", self.time_wait_evicted),
+            ("time_wait_reused", self.time_wait_reused),
+            ("frames_handed_over", self.frames_handed_over),
+            ("frames_taken_over", self.frames_taken_over),
+            ("handover_full_drops", self.handover_full_drops),
+            ("link_ups", self.link_ups),
+            ("link_downs", self.link_downs),
+        ]
+    }
+}

@@ -1,0 +1,11 @@
+//! The worker against itself and against hand-made segments, over a simulated network and under
+//! a virtual clock.
+
+mod chaos;
+mod closing;
+mod data;
+mod lab;
+mod limits;
+mod opening;
+mod raw;
+mod steering;

@@ -1,0 +1,484 @@
+//! Between sockets and the wire: smoltcp's interface, the front, and the device's send queue.
+//!
+//! ```text
+//!   segment --ingress--> Interface + one socket --reply--.
+//!                                                        v
+//!   touched ---egress--> Interface + one socket ------> frame -> Front -> queue -> tx_burst
+//! ```
+//!
+//! One `Interface` serves all connections of a worker: it has no address, route or neighbour of
+//! its own and takes any (all that is the front's), so all it does is to parse and to write
+//! headers. It is lent a [`Feed`] as its device, which has at most one packet to receive and
+//! writes what is sent straight into the device's frames.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::time::Instant;
+
+use smoltcp::iface::{Config, Interface, PollResult, SocketSet};
+use smoltcp::phy::{Checksum, Device, DeviceCapabilities, Medium, RxToken, TxToken};
+use smoltcp::time::Instant as TcpInstant;
+use smoltcp::wire::{
+    HardwareAddress, IPV4_HEADER_LEN, IPV6_HEADER_LEN, IpProtocol, IpRepr, Ipv4Packet, Ipv6Packet,
+    TcpControl, TcpPacket, TcpRepr, TcpSeqNumber,
+};
+
+use crate::clock::{Clock, Moment};
+use crate::device::{Burst, Frame, PacketDevice};
+use crate::flow::FlowKey;
+use crate::front::{Front, Inbound, Output, Sent};
+use crate::time_wait::LastAck;
+use crate::wheel::NEVER;
+
+/// Most packets one connection sends in a row; then others have their turn.
+const EGRESS_MAX: usize = 64;
+/// Most frames to ourselves that wait; further ones are dropped, and TCP repeats them.
+const OWN_MAX: usize = 256;
+/// Hop limit of packets that no socket sends.
+const HOP_LIMIT: u8 = 64;
+
+/// What the wire counts.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct WireCounts {
+    pub(crate) tx_frames: u64,
+    pub(crate) tx_bytes: u64,
+    pub(crate) tx_full: u64,
+    pub(crate) link_down_drops: u64,
+    pub(crate) no_frame_drops: u64,
+    pub(crate) own_drops: u64,
+    pub(crate) resets_sent: u64,
+    pub(crate) segments_resent: u64,
+}
+
+/// What is left to do for a connection after its egress.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Egress {
+    /// Nothing before this tick.
+    Until(u64),
+    /// It had its share and has more.
+    More,
+    /// The device takes nothing now.
+    Blocked,
+}
+
+/// Everything from a socket to the wire, for all sockets of a worker.
+pub(crate) struct Wire<D: PacketDevice> {
+    iface: Interface,
+    /// A set without sockets: smoltcp answers what it gets with a reset.
+    nobody: SocketSet<'static>,
+    pub(crate) clock: Clock,
+    port: Port<D>,
+}
+
+/// The device and what stands in front of it.
+struct Port<D: PacketDevice> {
+    device: D,
+    front: Front<D::Frame>,
+    /// Frames the device has not taken yet.
+    queue: Burst<D::Frame>,
+    /// The link is known to be down: what the device does not take is dropped, as if sent over a
+    /// cable that is pulled out. Else it would be kept, and senders held back, for as long.
+    is_cut: bool,
+    /// Frames from one of our addresses to another.
+    own: VecDeque<D::Frame>,
+    caps: DeviceCapabilities,
+    /// Where a packet goes when there is no frame for it.
+    scratch: Vec<u8>,
+    counts: WireCounts,
+}
+
+impl<D: PacketDevice> Wire<D> {
+    /// A wire over `device`; `seed` is for initial sequence numbers.
+    pub(crate) fn new(device: D, front: Front<D::Frame>, speed: u32, seed: u64) -> Self {
+        let mut caps = DeviceCapabilities::default();
+        let info = device.info();
+        caps.medium = Medium::Ip;
+        caps.max_transmission_unit = info.mtu;
+        // The front has verified what comes in.
+        let checksum = if info.lossless_memory { Checksum::None } else { Checksum::Tx };
+        caps.checksum.ipv4 = checksum;
+        caps.checksum.tcp = checksum;
+        let scratch = vec![0; info.mtu];
+        let mut port = Port {
+            device,
+            front,
+            queue: Burst::new(),
+            is_cut: false,
+            own: VecDeque::new(),
+            caps,
+            scratch,
+            counts: WireCounts::default(),
+        };
+        let mut config = Config::new(HardwareAddress::Ip);
+        config.random_seed = seed;
+        let mut feed = Feed { rx: None, port: &mut port, now: None, last: None, blocked: false };
+        let mut iface = Interface::new(config, &mut feed, TcpInstant::ZERO);
+        iface.set_any_ip(true);
+        Self { iface, nobody: SocketSet::new(Vec::new()), clock: Clock::new(speed), port }
+    }
+
+    /// The device.
+    pub(crate) fn device(&self) -> &D {
+        &self.port.device
+    }
+
+    /// The device.
+    pub(crate) fn device_mut(&mut self) -> &mut D {
+        &mut self.port.device
+    }
+
+    /// The front, for questions.
+    pub(crate) fn front(&self) -> &Front<D::Frame> {
+        &self.port.front
+    }
+
+    /// The front, and where it sends to.
+    pub(crate) fn front_and_output(
+        &mut self,
+        now: Instant,
+    ) -> (&mut Front<D::Frame>, Queue<'_, D>) {
+        self.port.split(now)
+    }
+
+    /// What was counted.
+    pub(crate) fn counts(&self) -> WireCounts {
+        self.port.counts
+    }
+
+    /// Looks at a received frame.
+    pub(crate) fn receive(&mut self, at: Moment, frame: D::Frame) -> Inbound<D::Frame> {
+        let (front, mut queue) = self.port.split(at.wall);
+        front.receive(at.wall, frame, &mut queue)
+    }
+
+    /// The next frame we sent to ourselves.
+    pub(crate) fn receive_own(&mut self) -> Option<Inbound<D::Frame>> {
+        let frame = self.port.own.pop_front()?;
+        Some(self.port.front.receive_own(frame))
+    }
+
+    /// How many frames to ourselves wait.
+    pub(crate) fn own_len(&self) -> usize {
+        self.port.own.len()
+    }
+
+    /// Gives a packet to the one socket of `sockets`, and sends what it answers at once.
+    pub(crate) fn ingress(
+        &mut self,
+        at: Moment,
+        sockets: &mut SocketSet<'static>,
+        last: &mut Option<LastAck>,
+        packet: &[u8],
+    ) {
+        let mut feed = self.port.feed(at, Some(packet), *last);
+        self.iface.poll_ingress_single(at.tcp, &mut feed, sockets);
+        *last = feed.last;
+    }
+
+    /// Answers a segment nobody wants with a reset, if that is the answer (RFC 9293 3.10.7.1).
+    pub(crate) fn refuse(&mut self, at: Moment, packet: &[u8]) {
+        let mut feed = self.port.feed(at, Some(packet), None);
+        self.iface.poll_ingress_single(at.tcp, &mut feed, &mut self.nobody);
+    }
+
+    /// Sends what the one socket of `sockets` has to send, up to a fair share.
+    pub(crate) fn egress(
+        &mut self,
+        at: Moment,
+        sockets: &mut SocketSet<'static>,
+        last: &mut Option<LastAck>,
+    ) -> Egress {
+        let mut feed = self.port.feed(at, None, *last);
+        for _ in 0..EGRESS_MAX {
+            let sent = self.iface.poll_egress(at.tcp, &mut feed, sockets);
+            *last = feed.last;
+            if feed.blocked {
+                return Egress::Blocked;
+            }
+            let next = self.iface.poll_at(at.tcp, sockets);
+            let is_due = next.is_some_and(|next| next <= at.tcp);
+            if sent == PollResult::None || !is_due {
+                return Egress::Until(next.map_or(NEVER, |next| self.clock.tick_of(next, at)));
+            }
+        }
+        Egress::More
+    }
+
+    /// Begins a connection: the socket, which is alone in its set, is told to connect.
+    pub(crate) fn connect(&mut self, sockets: &mut SocketSet<'static>, key: &FlowKey) -> bool {
+        let socket = sockets.get_mut::<smoltcp::socket::tcp::Socket<'_>>(Default::default());
+        socket.connect(self.iface.context(), key.remote(), key.local()).is_ok()
+    }
+
+    /// Sends an acknowledgement without a socket.
+    pub(crate) fn acknowledge(&mut self, at: Moment, key: &FlowKey, last: LastAck) {
+        let tcp = TcpRepr {
+            src_port: key.local_port,
+            dst_port: key.remote_port,
+            control: TcpControl::None,
+            seq_number: TcpSeqNumber(last.snd_nxt as i32),
+            ack_number: Some(TcpSeqNumber(last.rcv_nxt as i32)),
+            window_len: last.window,
+            window_scale: None,
+            max_seg_size: None,
+            sack_permitted: false,
+            sack_ranges: [None; 3],
+            timestamp: None,
+            payload: &[],
+        };
+        let (source, destination) = (key.local().ip().into(), key.remote().ip().into());
+        let ip = IpRepr::new(source, destination, IpProtocol::Tcp, tcp.buffer_len(), HOP_LIMIT);
+        let caps = self.port.caps.checksum.clone();
+        let mut feed = self.port.feed(at, None, None);
+        if let Some(token) = feed.transmit(at.tcp) {
+            token.consume(ip.buffer_len(), |packet| {
+                ip.emit(&mut *packet, &caps);
+                let segment = &mut TcpPacket::new_unchecked(&mut packet[ip.header_len()..]);
+                tcp.emit(segment, &source, &destination, &caps);
+            });
+        }
+    }
+
+    /// Gives the device what waits for it, as far as it takes it.
+    pub(crate) fn flush(&mut self, now: Instant) {
+        self.port.split(now).1.flush();
+    }
+
+    /// What the worker found out about the link.
+    pub(crate) fn set_link(&mut self, is_up: bool) {
+        self.port.is_cut = !is_up;
+    }
+}
+
+impl<D: PacketDevice> fmt::Debug for Wire<D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Wire")
+            .field("device", self.port.device.info())
+            .field("queue", &self.port.queue.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<D: PacketDevice> Port<D> {
+    fn feed<'a>(
+        &'a mut self,
+        at: Moment,
+        rx: Option<&'a [u8]>,
+        last: Option<LastAck>,
+    ) -> Feed<'a, D> {
+        Feed { rx, port: self, now: Some(at.wall), last, blocked: false }
+    }
+
+    fn split(&mut self, now: Instant) -> (&mut Front<D::Frame>, Queue<'_, D>) {
+        let Self { device, front, queue, is_cut, counts, .. } = self;
+        (front, Queue { now, device, queue, is_cut: *is_cut, counts })
+    }
+
+    /// Lets the front address a frame and queues it.
+    fn send(&mut self, now: Instant, frame: D::Frame) {
+        let (front, mut queue) = self.split(now);
+        if let Sent::Own(frame) = front.send(now, frame, &mut queue) {
+            if self.own.len() < OWN_MAX {
+                self.own.push_back(frame);
+            } else {
+                self.counts.own_drops += 1;
+            }
+        }
+    }
+}
+
+/// The device's send queue, as the front sees it.
+pub(crate) struct Queue<'a, D: PacketDevice> {
+    now: Instant,
+    device: &'a mut D,
+    queue: &'a mut Burst<D::Frame>,
+    is_cut: bool,
+    counts: &'a mut WireCounts,
+}
+
+impl<D: PacketDevice> Queue<'_, D> {
+    fn has_room(&mut self) -> bool {
+        if self.queue.is_full() {
+            self.device.tx_burst(self.now, self.queue);
+            self.drop_if_cut();
+        }
+        !self.queue.is_full()
+    }
+
+    fn flush(&mut self) {
+        let mut before = usize::MAX;
+        while !self.queue.is_empty() && self.queue.len() < before {
+            before = self.queue.len();
+            self.device.tx_burst(self.now, self.queue);
+        }
+        self.drop_if_cut();
+    }
+
+    fn drop_if_cut(&mut self) {
+        if self.is_cut {
+            self.counts.link_down_drops += self.queue.len() as u64;
+            self.queue.clear();
+        }
+    }
+}
+
+impl<D: PacketDevice> Output<D::Frame> for Queue<'_, D> {
+    fn alloc(&mut self, len: usize) -> Option<D::Frame> {
+        self.device.alloc(len)
+    }
+
+    fn push(&mut self, frame: D::Frame) -> Result<(), D::Frame> {
+        if !self.has_room() {
+            self.counts.tx_full += 1;
+            return Err(frame);
+        }
+        self.counts.tx_frames += 1;
+        self.counts.tx_bytes += frame.bytes().len() as u64;
+        self.queue.push(frame);
+        Ok(())
+    }
+}
+
+/// The device smoltcp sees for the length of one call.
+struct Feed<'a, D: PacketDevice> {
+    /// The packet to be received.
+    rx: Option<&'a [u8]>,
+    port: &'a mut Port<D>,
+    /// `None` only while the interface is made, when nothing is sent.
+    now: Option<Instant>,
+    /// What the connection's last packet said.
+    last: Option<LastAck>,
+    /// Something was to be sent and could not.
+    blocked: bool,
+}
+
+impl<'a, D: PacketDevice> Device for Feed<'a, D> {
+    type RxToken<'t>
+        = Packet<'a>
+    where
+        Self: 't;
+    type TxToken<'t>
+        = Blank<'t, 'a, D>
+    where
+        Self: 't;
+
+    /// The packet, and a token for its answer. That one has no frame yet: most packets are not
+    /// answered at once, and an answer lost for want of memory is like one lost on the way.
+    fn receive(&mut self, _: TcpInstant) -> Option<(Packet<'a>, Blank<'_, 'a, D>)> {
+        let packet = Packet(self.rx.take()?);
+        Some((packet, Blank { frame: None, feed: self }))
+    }
+
+    /// A token with a frame, or back-pressure.
+    fn transmit(&mut self, _: TcpInstant) -> Option<Blank<'_, 'a, D>> {
+        let len = self.port.front.link_header_len() + self.port.caps.max_transmission_unit;
+        let (_, mut queue) = self.port.split(self.now?);
+        let frame = if queue.has_room() { queue.alloc(len) } else { None };
+        self.blocked = frame.is_none();
+        Some(Blank { frame: Some(frame?), feed: self })
+    }
+
+    fn capabilities(&self) -> DeviceCapabilities {
+        self.port.caps.clone()
+    }
+}
+
+/// A packet to be received.
+struct Packet<'a>(&'a [u8]);
+
+impl RxToken for Packet<'_> {
+    fn consume<R, F: FnOnce(&[u8]) -> R>(self, f: F) -> R {
+        f(self.0)
+    }
+}
+
+/// A packet to be written.
+struct Blank<'t, 'a, D: PacketDevice> {
+    frame: Option<D::Frame>,
+    feed: &'t mut Feed<'a, D>,
+}
+
+impl<D: PacketDevice> TxToken for Blank<'_, '_, D> {
+    fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, f: F) -> R {
+        let Self { frame, feed } = self;
+        let start = feed.port.front.link_header_len();
+        let frame = frame.or_else(|| feed.port.device.alloc(start + len));
+        let Some(mut frame) = frame else {
+            feed.port.counts.no_frame_drops += 1;
+            feed.port.scratch.resize(len.max(feed.port.scratch.len()), 0);
+            return f(&mut feed.port.scratch[..len]);
+        };
+        frame.truncate(start + len);
+        let packet = &mut frame.bytes_mut()[start..];
+        let result = f(packet);
+        feed.note(packet);
+        if let Some(now) = feed.now {
+            feed.port.send(now, frame);
+        }
+        result
+    }
+}
+
+impl<D: PacketDevice> Feed<'_, D> {
+    /// Keeps what the connection says in a packet that smoltcp has just written, for the time
+    /// when its socket is gone, and sets one thing right.
+    fn note(&mut self, packet: &mut [u8]) {
+        let tcp_at = ip_header_len(packet);
+        let tcp = TcpPacket::new_unchecked(&packet[tcp_at..]);
+        if tcp.rst() {
+            self.port.counts.resets_sent += 1;
+            return;
+        }
+        let payload_len = packet.len() - tcp_at - usize::from(tcp.header_len());
+        let len = payload_len + usize::from(tcp.syn()) + usize::from(tcp.fin());
+        let seq = tcp.seq_number();
+        let mut said = LastAck {
+            snd_nxt: (seq + len).0 as u32,
+            rcv_nxt: tcp.ack_number().0 as u32,
+            window: tcp.window_len(),
+            is_peer_full: false,
+        };
+        if let Some(last) = self.last {
+            let is_probe = last.is_peer_full && payload_len == 1;
+            let is_behind = |seq| seq < TcpSeqNumber(last.snd_nxt as i32);
+            if is_probe || is_behind(seq + len) {
+                said.snd_nxt = last.snd_nxt;
+            }
+            said.is_peer_full = last.is_peer_full;
+            if is_behind(seq) && len > 0 {
+                self.port.counts.segments_resent += 1;
+            } else if is_behind(seq) {
+                self.acknowledge_from(packet, said.snd_nxt);
+            }
+        }
+        self.last = Some(said);
+    }
+
+    /// Gives a pure acknowledgement the sequence number it must have: the next one never sent
+    /// (RFC 9293 section 3.10.7.4).
+    ///
+    /// After a retransmission timeout smoltcp takes back its own idea of that, and acknowledges
+    /// with numbers the peer has long received. The peer must ignore such a segment, with the
+    /// acknowledgement in it. If both ends do so to each other, neither ever learns that
+    /// everything has arrived.
+    fn acknowledge_from(&self, packet: &mut [u8], snd_nxt: u32) {
+        let tcp_at = ip_header_len(packet);
+        let (source, destination) = if tcp_at == IPV4_HEADER_LEN {
+            let ip = Ipv4Packet::new_unchecked(&*packet);
+            (ip.src_addr().into(), ip.dst_addr().into())
+        } else {
+            let ip = Ipv6Packet::new_unchecked(&*packet);
+            (ip.src_addr().into(), ip.dst_addr().into())
+        };
+        let mut tcp = TcpPacket::new_unchecked(&mut packet[tcp_at..]);
+        tcp.set_seq_number(TcpSeqNumber(snd_nxt as i32));
+        if self.port.caps.checksum.tcp.tx() {
+            tcp.fill_checksum(&source, &destination);
+        }
+    }
+}
+
+/// Bytes of the IP header of a packet of ours, which has neither options nor extensions.
+fn ip_header_len(packet: &[u8]) -> usize {
+    if packet[0] >> 4 == 4 { IPV4_HEADER_LEN } else { IPV6_HEADER_LEN }
+}
