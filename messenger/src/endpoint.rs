@@ -1,0 +1,272 @@
+//! A started messenger as its workers see it: who we are, who dispatches, who is connected.
+//!
+//! Made by `start`, given up by `wait`: nothing of one life of a messenger is left in the next.
+
+use crate::connection::{Connection, SendError};
+use crate::dispatch_queue::{DispatchQueue, News};
+use crate::dispatcher::Dispatchers;
+use crate::loopback::LocalQueue;
+use crate::priority_queue::Weights;
+use crate::registry::Registry;
+use messenger_proto::message::Message;
+use messenger_proto::{EntityAddr, EntityAddrVec, Identity, Limits, PeerFacts};
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Instant;
+
+/// What an [`Endpoint`] is told apart from its identity.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct EndpointOptions {
+    /// `ms_learn_addr_from_peer`.
+    pub(crate) learn_addr: bool,
+    /// Most accepted connections whose session is not ready.
+    pub(crate) accepting_max: usize,
+    pub(crate) weights: Weights,
+    /// `ms_inject_socket_failures`.
+    pub(crate) inject_socket_failures: u64,
+}
+
+/// The running part of a messenger, shared with workers and dispatch threads.
+#[derive(Debug)]
+pub(crate) struct Endpoint {
+    pub(crate) dispatchers: Dispatchers,
+    pub(crate) queue: DispatchQueue,
+    pub(crate) local: LocalQueue,
+    pub(crate) registry: Registry,
+    identity: Mutex<Arc<Identity>>,
+    options: EndpointOptions,
+    limits: Limits,
+    loopback: OnceLock<Connection>,
+    last_connection_id: AtomicU64,
+    accepting: AtomicUsize,
+}
+
+impl Endpoint {
+    pub(crate) fn new(
+        identity: Identity,
+        dispatchers: Dispatchers,
+        options: EndpointOptions,
+    ) -> Arc<Self> {
+        let facts = PeerFacts {
+            kind: Some(identity.name.kind),
+            name: Some(identity.name),
+            addrs: identity.addrs.clone(),
+            socket: identity.addrs.first().and_then(|addr| addr.socket),
+            features: u64::MAX,
+            global_id: 0,
+            last_keepalive: None,
+            last_keepalive_ack: None,
+        };
+        let endpoint = Arc::new(Self {
+            dispatchers,
+            queue: DispatchQueue::new(options.weights),
+            local: LocalQueue::default(),
+            registry: Registry::default(),
+            limits: identity.limits,
+            identity: Mutex::new(Arc::new(identity)),
+            options,
+            loopback: OnceLock::new(),
+            last_connection_id: AtomicU64::new(0),
+            accepting: AtomicUsize::new(0),
+        });
+        let loopback = Connection::loopback(&endpoint, facts);
+        endpoint.loopback.get_or_init(|| loopback);
+        endpoint
+    }
+
+    /// For a new session.
+    pub(crate) fn identity(&self) -> Arc<Identity> {
+        Arc::clone(&self.lock_identity())
+    }
+
+    pub(crate) fn loopback(&self) -> &Connection {
+        self.loopback.get().expect("set when the endpoint was made")
+    }
+
+    pub(crate) fn next_connection_id(&self) -> u64 {
+        self.last_connection_id.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// Whether these are our own addresses: the same vector, or a single one contained in ours
+    /// (contract M-17).
+    pub(crate) fn is_self(&self, addrs: &EntityAddrVec) -> bool {
+        let identity = self.lock_identity();
+        match addrs.0[..] {
+            [single] => identity.addrs.contains(&single),
+            _ => identity.addrs == *addrs,
+        }
+    }
+
+    /// A peer told us what it sees: fills in blank IP addresses, once (contract M-27).
+    pub(crate) fn learn(&self, seen: SocketAddr) {
+        let mut identity = self.lock_identity();
+        if !self.options.learn_addr || !identity.addrs.iter().any(EntityAddr::is_blank_ip) {
+            return;
+        }
+        let mut learned = Identity::clone(&identity);
+        for addr in &mut learned.addrs.0 {
+            *addr = addr.with_ip_if_blank(seen.ip());
+        }
+        tracing::debug!(addrs = %learned.addrs, "learned our address from a peer");
+        *identity = Arc::new(learned);
+    }
+
+    /// Whether the message's sections are within the limits of a session.
+    pub(crate) fn fits(&self, message: &Message) -> bool {
+        let within = |len: usize, limit: u32| u32::try_from(len).is_ok_and(|len| len <= limit);
+        within(message.front.len(), self.limits.front_len)
+            && within(message.middle.len(), self.limits.middle_len)
+            && within(message.data.len(), self.limits.data_len)
+    }
+
+    /// Messages and bytes that one connection may have outgoing.
+    pub(crate) fn queue_limits(&self) -> (usize, usize) {
+        (self.limits.queue_messages, self.limits.queue_bytes)
+    }
+
+    /// Delivers a message to ourselves (contract Q-11).
+    pub(crate) fn send_to_self(&self, mut message: Message) -> Result<(), SendError> {
+        let now = Some(Instant::now());
+        message.source = Some(self.lock_identity().name);
+        message.stamps.recv = now;
+        message.stamps.throttle = now;
+        message.stamps.recv_complete = now;
+        self.local.push(message)
+    }
+
+    /// Whether a socket is to break now, for a test; `draw` is random.
+    pub(crate) fn injects_failure(&self, draw: impl FnOnce() -> u64) -> bool {
+        let one_in = self.options.inject_socket_failures;
+        one_in > 0 && draw().is_multiple_of(one_in)
+    }
+
+    /// Takes one of the places for accepted connections that are not ready.
+    pub(crate) fn begin_accepting(&self) -> bool {
+        let max = self.options.accepting_max;
+        let place = |count: usize| (count < max).then_some(count + 1);
+        self.accepting.fetch_update(Ordering::Relaxed, Ordering::Relaxed, place).is_ok()
+    }
+
+    pub(crate) fn end_accepting(&self) {
+        self.accepting.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// The session became usable: the queued callback first, then the fast one (D-6 to D-8).
+    pub(crate) fn tell_ready(&self, connection: &Connection, accepted: bool) {
+        if accepted {
+            self.queue.tell(connection.clone(), News::Accept);
+            self.dispatchers.tell(connection, |d, c| d.handle_fast_accept(c));
+        } else {
+            self.queue.tell(connection.clone(), News::Connect);
+            self.dispatchers.tell(connection, |d, c| d.handle_fast_connect(c));
+        }
+    }
+
+    /// A message arrived: a fast dispatcher takes it here and now, or it is queued.
+    pub(crate) fn deliver(&self, connection: &Connection, message: Message) -> Delivered {
+        match self.dispatchers.try_fast(connection, message) {
+            None => Delivered::Fast,
+            Some(message) => {
+                self.queue.push(connection.clone(), message);
+                Delivered::Queued
+            }
+        }
+    }
+
+    /// Lets the dispatch threads end.
+    pub(crate) fn stop(&self) {
+        self.local.stop();
+        self.queue.stop();
+    }
+
+    fn lock_identity(&self) -> MutexGuard<'_, Arc<Identity>> {
+        self.identity.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Which way a message went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Delivered {
+    Fast,
+    Queued,
+}
+
+/// An endpoint that nobody started, and handles of sessions on a worker that nobody runs.
+#[cfg(test)]
+pub(crate) mod bench {
+    use super::*;
+    use crate::inbox::Inbox;
+    use crate::workers::Gate;
+    use messenger_proto::{
+        EntityName, EntityType, GlobalSeq, IdentRequest, PeerIdent, PolicySet, SessionOptions,
+        UnixAnchor,
+    };
+    use netstack::stack::Waker;
+    use std::time::Duration;
+
+    pub(crate) fn endpoint(dispatchers: Dispatchers) -> Arc<Endpoint> {
+        let identity = Identity {
+            name: EntityName::new(EntityType::Osd, 0),
+            addrs: EntityAddr::unbound(1).into(),
+            policies: PolicySet::default(),
+            limits: Limits::default(),
+            options: SessionOptions::default(),
+            anchor: UnixAnchor { instant: Instant::now(), unix: Duration::ZERO },
+            global_seq: GlobalSeq::new(),
+            dispatch_throttle: None,
+        };
+        let options = EndpointOptions {
+            learn_addr: true,
+            accepting_max: 2,
+            weights: Weights::default(),
+            inject_socket_failures: 0,
+        };
+        Endpoint::new(identity, dispatchers, options)
+    }
+
+    /// A peer that wants a new session.
+    pub(crate) fn ident() -> PeerIdent {
+        PeerIdent {
+            name: EntityName::new(EntityType::Client, 1),
+            addrs: EntityAddrVec::default(),
+            from: SocketAddr::from(([127, 0, 0, 1], 1)),
+            global_seq: 1,
+            client_cookie: 1,
+            request: IdentRequest::New { features: 0, lossy: false },
+        }
+    }
+
+    pub(crate) fn gate(index: usize) -> Arc<Gate> {
+        Arc::new(Gate::new(index, Inbox::new(64, Waker::noop())))
+    }
+
+    pub(crate) fn connection(endpoint: &Arc<Endpoint>, home: &Arc<Gate>) -> Connection {
+        Connection::new(endpoint, Arc::clone(home), PeerFacts::default(), false)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_blank_address_is_learned_once() {
+        let endpoint = bench::endpoint(Dispatchers::default());
+        endpoint.learn("10.0.0.7:4000".parse().unwrap());
+        endpoint.learn("10.0.0.8:4000".parse().unwrap());
+        let learned = "any:10.0.0.7:0/1".parse::<EntityAddr>().unwrap();
+        assert_eq!(endpoint.identity().addrs, learned.into());
+        assert!(endpoint.is_self(&learned.into()));
+        assert!(!endpoint.is_self(&EntityAddr::unbound(1).into()));
+    }
+
+    #[test]
+    fn places_for_accepted_connections_are_bounded() {
+        let endpoint = bench::endpoint(Dispatchers::default());
+        assert!(endpoint.begin_accepting() && endpoint.begin_accepting());
+        assert!(!endpoint.begin_accepting());
+        endpoint.end_accepting();
+        assert!(endpoint.begin_accepting());
+    }
+}

@@ -1,0 +1,635 @@
+//! The endpoint an application has: its address, policies, dispatchers and connections.
+//!
+//! ```text
+//!   create -> policies, bind, dispatchers -> start -> connect_to, send_to ... -> shutdown -> wait
+//!                    ^                                                                       |
+//!                    +------------------------- may start again ----------------------------+
+//! ```
+
+use crate::config::Config;
+use crate::connection::Connection;
+use crate::dispatcher::{Dispatcher, DispatcherPriority, Dispatchers};
+use crate::endpoint::{Endpoint, EndpointOptions};
+use crate::error::Error;
+use crate::metrics::MessengerCounters;
+use crate::priority_queue::Weights;
+use crate::registry::Found;
+use crate::transport;
+use crate::worker_loop::{Command, Dial, Listen, ListenerOwner, facts_to_dial};
+use crate::workers::{ANSWER_WITHIN, Gate, Workers};
+use messenger_proto::{
+    AddrType, EntityAddr, EntityAddrVec, EntityName, EntityType, GlobalSeq, Identity, Message,
+    Policy, PolicySet, Throttle, UnixAnchor,
+};
+use netstack::stack::SocketError;
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{JoinHandle, ThreadId};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// How a connection is wanted, see [`Messenger::connect_to`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ConnectOptions {
+    /// Always a fresh connection that nobody else finds.
+    pub anonymous: bool,
+    /// Over the wire even if the address is our own.
+    pub not_local: bool,
+}
+
+/// A messenger: see the [crate](crate) for a first example.
+///
+/// All methods may be called from any thread; those that wait say so. Wrap it in an [`Arc`] to
+/// share it. Dropping it shuts it down and waits.
+pub struct Messenger {
+    name: EntityName,
+    config: Config,
+    workers: Arc<Workers>,
+    owner: ListenerOwner,
+    life: Mutex<Life>,
+    changed: Condvar,
+}
+
+/// What the phases of a messenger's life change.
+struct Life {
+    phase: Phase,
+    nonce: u32,
+    policies: PolicySet,
+    dispatchers: Dispatchers,
+    bound: Vec<SocketAddr>,
+    /// Our dispatch threads, which must not wait for themselves.
+    threads: Vec<ThreadId>,
+}
+
+enum Phase {
+    Setup,
+    Running(Running),
+    /// Shut down; whoever waits first takes what is to be ended.
+    Ending(Option<Box<Ending>>),
+}
+
+struct Running {
+    endpoint: Arc<Endpoint>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+struct Ending {
+    running: Running,
+    unlistened: Vec<Receiver<()>>,
+}
+
+impl Messenger {
+    /// A messenger over the transport that `config` names. The process's workers for it are
+    /// started if no other messenger uses them yet (M-1, M-2).
+    ///
+    /// # Errors
+    /// If the configuration contradicts itself or the transport cannot be started.
+    pub fn create(name: EntityName, config: Config) -> Result<Self, Error> {
+        config.check()?;
+        let workers = transport::workers(&config)?;
+        Self::with_workers(name, config, workers)
+    }
+
+    /// A messenger over workers the caller started: a stack of its own, or a simulated one. What
+    /// `config` says about transports is then of no account.
+    ///
+    /// # Errors
+    /// If the configuration contradicts itself.
+    pub fn with_workers(
+        name: EntityName,
+        config: Config,
+        workers: Arc<Workers>,
+    ) -> Result<Self, Error> {
+        static LAST_OWNER: AtomicU64 = AtomicU64::new(0);
+        config.check()?;
+        let life = Life {
+            phase: Phase::Setup,
+            nonce: random_nonce()?,
+            policies: PolicySet::default(),
+            dispatchers: Dispatchers::default(),
+            bound: Vec::new(),
+            threads: Vec::new(),
+        };
+        Ok(Self {
+            name,
+            config,
+            workers,
+            owner: ListenerOwner(LAST_OWNER.fetch_add(1, Ordering::Relaxed)),
+            life: Mutex::new(life),
+            changed: Condvar::new(),
+        })
+    }
+
+    /// Its entity name.
+    pub fn name(&self) -> EntityName {
+        self.name
+    }
+
+    /// The configuration it was made with.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Sets the nonce, which is random otherwise (M-4). Peers must name it when they dial; monitors
+    /// use 0, so that their address alone is enough. Takes effect at the next `bind`.
+    ///
+    /// # Errors
+    /// [`Error::Started`] after `start`.
+    pub fn set_nonce(&self, nonce: u32) -> Result<(), Error> {
+        self.in_setup(|life| life.nonce = nonce)
+    }
+
+    /// Sets the policy towards one type of peer (M-23). For connections made from now.
+    ///
+    /// # Errors
+    /// [`Error::Started`] after `start`.
+    pub fn set_policy(&self, kind: EntityType, policy: Policy) -> Result<(), Error> {
+        self.in_setup(|life| life.policies.set(kind, policy))
+    }
+
+    /// Sets the policy towards all types that have none of their own.
+    ///
+    /// # Errors
+    /// [`Error::Started`] after `start`.
+    pub fn set_default_policy(&self, policy: Policy) -> Result<(), Error> {
+        self.in_setup(|life| life.policies.set_default(policy))
+    }
+
+    /// The policy towards one type of peer.
+    pub fn policy(&self, kind: EntityType) -> Policy {
+        self.lock().policies.get(kind).clone()
+    }
+
+    /// Sets both budgets for messages from one type of peer (M-24).
+    ///
+    /// # Errors
+    /// [`Error::Started`] after `start`.
+    pub fn set_policy_throttlers(
+        &self,
+        kind: EntityType,
+        bytes: Option<Arc<Throttle>>,
+        messages: Option<Arc<Throttle>>,
+    ) -> Result<(), Error> {
+        self.in_setup(|life| life.policies.set_throttles(kind, bytes, messages))
+    }
+
+    /// Adds a dispatcher that is asked before those of the same priority (M-5).
+    ///
+    /// # Errors
+    /// [`Error::Started`] after `start`.
+    pub fn add_dispatcher_head(
+        &self,
+        dispatcher: Arc<dyn Dispatcher>,
+        priority: DispatcherPriority,
+    ) -> Result<(), Error> {
+        self.in_setup(|life| life.dispatchers.add_head(dispatcher, priority))
+    }
+
+    /// Adds a dispatcher that is asked after those of the same priority (M-5).
+    ///
+    /// # Errors
+    /// [`Error::Started`] after `start`.
+    pub fn add_dispatcher_tail(
+        &self,
+        dispatcher: Arc<dyn Dispatcher>,
+        priority: DispatcherPriority,
+    ) -> Result<(), Error> {
+        self.in_setup(|life| life.dispatchers.add_tail(dispatcher, priority))
+    }
+
+    /// Binds one more address on every worker; peers are accepted from `start` on. Port 0 stands
+    /// for the first free one of `ms_bind_port_min` to `ms_bind_port_max`. Waits for the workers,
+    /// and between tries for an explicit port that is in use. Returns all addresses of the
+    /// messenger (M-7 to M-9). All workers bind or none.
+    ///
+    /// # Errors
+    /// [`Error::Started`], [`Error::Bind`], [`Error::NoFreePort`], [`Error::OwnThread`] on a
+    /// worker thread.
+    pub fn bind(&self, addr: SocketAddr) -> Result<EntityAddrVec, Error> {
+        self.in_setup(|_| ())?;
+        if self.workers.runs_current_thread() {
+            return Err(Error::OwnThread("bind"));
+        }
+        let addr = match addr.port() {
+            0 => self.bind_some_port(addr)?,
+            _ => self.bind_port(addr)?,
+        };
+        self.in_setup(|life| life.bound.push(addr))?;
+        Ok(self.addrs())
+    }
+
+    /// Becomes ready: accepts on bound addresses, dispatches, connects (M-6, M-13).
+    ///
+    /// # Errors
+    /// [`Error::Started`], [`Error::Thread`].
+    pub fn start(&self) -> Result<(), Error> {
+        let mut life = self.lock();
+        if !matches!(life.phase, Phase::Setup) {
+            return Err(Error::Started);
+        }
+        let endpoint = Endpoint::new(
+            self.identity(&life),
+            life.dispatchers.clone(),
+            EndpointOptions {
+                learn_addr: self.config.ms_learn_addr_from_peer,
+                accepting_max: self.config.accepting_connections,
+                inject_socket_failures: self.config.ms_inject_socket_failures,
+                weights: Weights {
+                    min_cost: self.config.ms_pq_min_cost,
+                    max_tokens: self.config.ms_pq_max_tokens_per_priority,
+                },
+            },
+        );
+        let threads = start_dispatching(&endpoint).map_err(Error::Thread)?;
+        for gate in self.workers.gates() {
+            gate.post(Command::Serve(self.owner, Arc::clone(&endpoint)));
+        }
+        life.threads = threads.iter().map(|thread| thread.thread().id()).collect();
+        let running = Running { endpoint: Arc::clone(&endpoint), threads };
+        life.phase = Phase::Running(running);
+        drop(life); // the callback may call us
+        let loopback = endpoint.loopback();
+        endpoint.dispatchers.tell(loopback, |d, c| d.handle_fast_connect(c));
+        Ok(())
+    }
+
+    /// The connection to a peer: the one there is, or a new one, whose handle comes at once and
+    /// says nothing about success (M-17). Our own address gives the loopback connection.
+    ///
+    /// # Errors
+    /// [`Error::NotRunning`], [`Error::NoAddress`], [`Error::ServerPolicy`], [`Error::Busy`],
+    /// [`Error::WorkersGone`].
+    pub fn connect_to(
+        &self,
+        kind: EntityType,
+        addrs: &EntityAddrVec,
+        options: ConnectOptions,
+    ) -> Result<Connection, Error> {
+        let endpoint = self.endpoint()?;
+        if !options.not_local && endpoint.is_self(addrs) {
+            return Ok(endpoint.loopback().clone());
+        }
+        if endpoint.identity().policies.get(kind).server {
+            return Err(Error::ServerPolicy(kind));
+        }
+        let target = *addrs
+            .iter()
+            .find(|addr| can_dial(addr))
+            .ok_or_else(|| Error::NoAddress(addrs.clone()))?;
+        let gate = self.workers.least_loaded().ok_or(Error::WorkersGone)?;
+        let make = || {
+            let facts = facts_to_dial(kind, addrs.clone(), target.socket);
+            Connection::new(&endpoint, Arc::clone(gate), facts, options.anonymous)
+        };
+        let found = if options.anonymous {
+            let connection = make();
+            let listed = endpoint.registry.insert(connection.clone());
+            listed.map(|()| (connection, Found::New))
+        } else {
+            endpoint.registry.find_or_insert(addrs, make)
+        };
+        let (connection, found) = found.map_err(|_| {
+            gate.drop_reference();
+            Error::NotRunning
+        })?;
+        if found == Found::Old {
+            gate.drop_reference();
+            return Ok(connection);
+        }
+        self.dial(gate, endpoint, connection, kind, target)
+    }
+
+    /// Connects if needed and sends (M-18).
+    ///
+    /// # Errors
+    /// As [`Messenger::connect_to`] and, as [`Error::Send`], [`Connection::send_message`]. Only
+    /// the latter gives the message back.
+    pub fn send_to(
+        &self,
+        message: Message,
+        kind: EntityType,
+        addrs: &EntityAddrVec,
+    ) -> Result<(), Error> {
+        let connection = self.connect_to(kind, addrs, ConnectOptions::default())?;
+        Ok(connection.send_message(message)?)
+    }
+
+    /// The connection to ourselves (semantics 1.13).
+    ///
+    /// # Errors
+    /// [`Error::NotRunning`].
+    pub fn loopback_connection(&self) -> Result<Connection, Error> {
+        Ok(self.endpoint()?.loopback().clone())
+    }
+
+    /// Ends the connection registered under these addresses, with a reset for the dispatchers
+    /// (M-20). Whether there was one.
+    pub fn mark_down(&self, addrs: &EntityAddrVec) -> bool {
+        let endpoint = self.endpoint().ok();
+        let connection = endpoint.and_then(|endpoint| endpoint.registry.find(addrs));
+        connection.inspect(Connection::close).is_some()
+    }
+
+    /// Ends every connection, with resets for the dispatchers (M-21).
+    pub fn mark_down_all(&self) {
+        if let Ok(endpoint) = self.endpoint() {
+            endpoint.registry.all().iter().for_each(Connection::close);
+        }
+    }
+
+    /// Stops accepting and connecting and ends every connection, with resets (M-14). Does not
+    /// wait, so callbacks may call it; [`Messenger::wait`] does.
+    pub fn shutdown(&self) {
+        let mut life = self.lock();
+        let phase = std::mem::replace(&mut life.phase, Phase::Setup);
+        life.phase = match phase {
+            Phase::Running(running) => {
+                let unlistened = self.unlisten(None);
+                running.endpoint.registry.close();
+                running.endpoint.registry.all().iter().for_each(Connection::close);
+                Phase::Ending(Some(Box::new(Ending { running, unlistened })))
+            }
+            other => other,
+        };
+        self.changed.notify_all();
+    }
+
+    /// Waits until [`Messenger::shutdown`] was called and everything has ended: listeners,
+    /// connections, callbacks, threads (M-15). Then the messenger may be bound and started again,
+    /// under a new nonce (M-16). Returns at once if it was never started.
+    ///
+    /// # Errors
+    /// [`Error::OwnThread`] in a callback; [`Error::Random`] if there is no new nonce.
+    pub fn wait(&self) -> Result<(), Error> {
+        let mut life = self.lock();
+        loop {
+            if self.is_own_thread(&life) {
+                return Err(Error::OwnThread("wait"));
+            }
+            let ending = match &mut life.phase {
+                Phase::Setup => return Ok(()),
+                Phase::Running(_) => None,
+                Phase::Ending(ending) => ending.take(),
+            };
+            if let Some(ending) = ending {
+                drop(life);
+                return self.end(*ending);
+            }
+            let woken = self.changed.wait(life);
+            life = woken.unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Our addresses: those bound, or one without a port (type `any`). Blank IPs until a peer has
+    /// told what it sees (M-27).
+    pub fn addrs(&self) -> EntityAddrVec {
+        let life = self.lock();
+        match &life.phase {
+            Phase::Running(running) => running.endpoint.identity().addrs.clone(),
+            _ => life.addrs(),
+        }
+    }
+
+    /// Tells this incarnation of the messenger from others at the same address (M-4).
+    pub fn nonce(&self) -> u32 {
+        self.lock().nonce
+    }
+
+    /// Messages queued for the dispatch thread (M-26).
+    pub fn dispatch_queue_len(&self) -> usize {
+        self.endpoint().map_or(0, |endpoint| endpoint.queue.len())
+    }
+
+    /// How long the oldest of them waits at `now` (M-26).
+    pub fn dispatch_queue_max_age(&self, now: Instant) -> Option<Duration> {
+        self.endpoint().ok()?.queue.max_age(now)
+    }
+
+    /// A snapshot of the counters. Waits for the workers to answer; on a worker thread it comes
+    /// without theirs.
+    pub fn counters(&self) -> MessengerCounters {
+        let workers = self.workers.counters();
+        let endpoint = self.endpoint().ok();
+        let of = |count: fn(&Endpoint) -> u64| endpoint.as_deref().map_or(0, count);
+        MessengerCounters {
+            workers,
+            connections: of(|e| e.registry.len() as u64) as usize,
+            dispatch_queue_messages: of(|e| e.queue.len() as u64) as usize,
+            callback_panics: of(|e| e.dispatchers.panics()),
+            dispatch_throttle_bytes: of(|e| {
+                let identity = e.identity();
+                let throttle = identity.dispatch_throttle.as_ref();
+                throttle.map_or(0, |throttle| throttle.current())
+            }),
+        }
+    }
+
+    fn dial(
+        &self,
+        gate: &Arc<Gate>,
+        endpoint: Arc<Endpoint>,
+        connection: Connection,
+        peer_type: EntityType,
+        target: EntityAddr,
+    ) -> Result<Connection, Error> {
+        let dial = Dial {
+            connection: connection.clone(),
+            endpoint: Arc::clone(&endpoint),
+            peer_type,
+            target,
+        };
+        if gate.send(Command::Dial(Box::new(dial))).is_ok() {
+            return Ok(connection);
+        }
+        // Somebody else may have found it meanwhile: to them it has ended.
+        connection.mark_down();
+        endpoint.registry.forget(&connection);
+        gate.drop_reference();
+        Err(Error::Busy)
+    }
+
+    fn bind_port(&self, addr: SocketAddr) -> Result<SocketAddr, Error> {
+        let mut tries_left = self.config.ms_bind_retry_count;
+        loop {
+            match self.listen(addr) {
+                Err(SocketError::AddressInUse(_)) if tries_left > 0 => {
+                    tries_left -= 1;
+                    std::thread::sleep(self.config.ms_bind_retry_delay);
+                }
+                outcome => return outcome.map_err(|source| Error::Bind { addr, source }),
+            }
+        }
+    }
+
+    fn bind_some_port(&self, mut addr: SocketAddr) -> Result<SocketAddr, Error> {
+        let (min, max) = (self.config.ms_bind_port_min, self.config.ms_bind_port_max);
+        for port in min..=max {
+            addr.set_port(port);
+            match self.listen(addr) {
+                Err(SocketError::AddressInUse(_)) => {}
+                outcome => return outcome.map_err(|source| Error::Bind { addr, source }),
+            }
+        }
+        Err(Error::NoFreePort { ip: addr.ip(), min, max })
+    }
+
+    /// Listens on every worker, or on none (M-9).
+    fn listen(&self, addr: SocketAddr) -> Result<SocketAddr, SocketError> {
+        for gate in self.workers.gates() {
+            let (reply, answer) = channel();
+            gate.post(Command::Listen(Box::new(Listen {
+                owner: self.owner,
+                addr,
+                backlog: self.config.ms_tcp_listen_backlog,
+                reply,
+            })));
+            let answer = answer.recv_timeout(ANSWER_WITHIN);
+            let listening = answer.unwrap_or_else(|_| {
+                let gone = "the worker does not answer";
+                Err(SocketError::Io(io::Error::other(gone)))
+            });
+            if let Err(error) = listening {
+                for done in self.unlisten(Some(addr)) {
+                    // No answer, no listener.
+                    let _ = done.recv_timeout(ANSWER_WITHIN);
+                }
+                return Err(error);
+            }
+        }
+        Ok(addr)
+    }
+
+    /// Closes our listeners, or those at one address; each worker answers when it is done.
+    fn unlisten(&self, addr: Option<SocketAddr>) -> Vec<Receiver<()>> {
+        let ask = |gate: &Arc<Gate>| {
+            let (done, answer) = channel();
+            gate.post(Command::Unlisten(self.owner, addr, done));
+            answer
+        };
+        self.workers.gates().iter().map(ask).collect()
+    }
+
+    fn end(&self, ending: Ending) -> Result<(), Error> {
+        let Ending { running: Running { endpoint, threads }, unlistened } = ending;
+        for done in unlistened {
+            // A worker that does not answer has ended, and its listeners with it.
+            let _ = done.recv_timeout(ANSWER_WITHIN);
+        }
+        endpoint.registry.wait_until_empty();
+        endpoint.stop();
+        for thread in threads {
+            if thread.join().is_err() {
+                tracing::error!("a dispatch thread panicked");
+            }
+        }
+        let nonce = random_nonce();
+        let mut life = self.lock();
+        life.phase = Phase::Setup;
+        life.bound.clear();
+        self.changed.notify_all();
+        life.nonce = nonce?;
+        Ok(())
+    }
+
+    fn identity(&self, life: &Life) -> Identity {
+        let unix = SystemTime::now().duration_since(UNIX_EPOCH);
+        let budget = self.config.ms_dispatch_throttle_bytes;
+        Identity {
+            name: self.name,
+            addrs: life.addrs(),
+            policies: life.policies.clone(),
+            limits: self.config.limits(),
+            options: self.config.session_options(),
+            anchor: UnixAnchor { instant: Instant::now(), unix: unix.unwrap_or_default() },
+            global_seq: GlobalSeq::new(),
+            dispatch_throttle: Some(Throttle::new("msgr_dispatch_throttler", budget)),
+        }
+    }
+
+    fn in_setup<R>(&self, change: impl FnOnce(&mut Life) -> R) -> Result<R, Error> {
+        let mut life = self.lock();
+        match life.phase {
+            Phase::Setup => Ok(change(&mut life)),
+            _ => Err(Error::Started),
+        }
+    }
+
+    fn endpoint(&self) -> Result<Arc<Endpoint>, Error> {
+        match &self.lock().phase {
+            Phase::Running(running) => Ok(Arc::clone(&running.endpoint)),
+            _ => Err(Error::NotRunning),
+        }
+    }
+
+    /// Whether the caller is a thread that `wait` waits for.
+    fn is_own_thread(&self, life: &Life) -> bool {
+        let current = std::thread::current().id();
+        life.threads.contains(&current) || self.workers.runs_current_thread()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Life> {
+        self.life.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Life {
+    fn addrs(&self) -> EntityAddrVec {
+        if self.bound.is_empty() {
+            return EntityAddr::unbound(self.nonce).into();
+        }
+        let bound = self.bound.iter();
+        EntityAddrVec(bound.map(|addr| EntityAddr::v2(*addr, self.nonce)).collect())
+    }
+}
+
+impl Drop for Messenger {
+    fn drop(&mut self) {
+        self.shutdown();
+        // In a callback of its own it cannot wait; its threads then end by themselves.
+        if let Err(Error::OwnThread(_)) = self.wait()
+            && let Phase::Ending(Some(ending)) = &self.lock().phase
+        {
+            ending.running.endpoint.stop();
+        } else {
+            let _ = self.unlisten(None);
+        }
+    }
+}
+
+impl fmt::Debug for Messenger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Messenger({} {})", self.name, self.addrs())
+    }
+}
+
+/// The dispatch thread and the local-delivery thread (Q-1).
+fn start_dispatching(endpoint: &Arc<Endpoint>) -> io::Result<Vec<JoinHandle<()>>> {
+    let spawn = |name: &str, body: fn(&Endpoint)| {
+        let endpoint = Arc::clone(endpoint);
+        let thread = std::thread::Builder::new().name(name.to_owned());
+        thread.spawn(move || body(&endpoint))
+    };
+    let local = spawn("ms_local", |e| e.local.run(e))?;
+    let dispatch = spawn("ms_dispatch", |e| e.queue.run(&e.dispatchers));
+    match dispatch {
+        Ok(dispatch) => Ok(vec![local, dispatch]),
+        Err(error) => {
+            endpoint.stop();
+            Err(error)
+        }
+    }
+}
+
+fn can_dial(addr: &EntityAddr) -> bool {
+    let open = addr.socket.is_some_and(|socket| socket.port() != 0);
+    addr.kind == AddrType::Msgr2 && open && !addr.is_blank_ip()
+}
+
+/// Random, and not zero, which stands for "none".
+fn random_nonce() -> Result<u32, Error> {
+    let nonce = getrandom::u32().map_err(|error| Error::Random(io::Error::other(error)))?;
+    Ok(nonce.max(1))
+}

@@ -1,0 +1,183 @@
+//! From the configuration to running workers, one set per transport and process (contract M-2).
+
+#[cfg(feature = "dpdk")]
+use crate::config::{Cidr, Congestion, Idle};
+use crate::config::{Config, DpdkTable, MsType, NativeTable, OpThreads, PosixTable};
+use crate::error::Error;
+use crate::workers::{Workers, WorkersOptions};
+#[cfg(feature = "dpdk")]
+use netstack::native::{Congestion as TcpCongestion, IdlePolicy, NativeConfig, NativeStack};
+use netstack::posix::{PosixConfig, PosixStack};
+use std::io;
+use std::num::NonZeroUsize;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+/// Messengers with equal settings share their workers.
+#[derive(Clone, Debug, PartialEq)]
+struct Settings {
+    cpus: Vec<usize>,
+    inbox_items: NonZeroUsize,
+    stack: StackSettings,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+enum StackSettings {
+    Posix(OpThreads, PosixTable),
+    Dpdk(Box<(NativeTable, DpdkTable)>),
+}
+
+static RUNNING: Mutex<Vec<(Settings, Weak<Workers>)>> = Mutex::new(Vec::new());
+
+/// The process's workers for this configuration; starts them if nobody uses them yet.
+pub(crate) fn workers(config: &Config) -> Result<Arc<Workers>, Error> {
+    let settings = Settings {
+        cpus: config.worker_cpus.clone(),
+        inbox_items: config.worker_inbox_items,
+        stack: match config.ms_type {
+            MsType::Posix => StackSettings::Posix(config.ms_async_op_threads, config.posix.clone()),
+            MsType::Dpdk => {
+                StackSettings::Dpdk(Box::new((config.native.clone(), config.dpdk.clone())))
+            }
+        },
+    };
+    let mut running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
+    running.retain(|(_, workers)| workers.strong_count() > 0);
+    let same = running.iter().filter(|(other, _)| *other == settings);
+    if let Some(workers) = same.filter_map(|(_, workers)| workers.upgrade()).next() {
+        return Ok(workers);
+    }
+    let workers = start(&settings)?;
+    running.push((settings, Arc::downgrade(&workers)));
+    Ok(workers)
+}
+
+fn start(settings: &Settings) -> Result<Arc<Workers>, Error> {
+    let options = |name: &str| WorkersOptions {
+        name: name.to_owned(),
+        inbox_items: settings.inbox_items,
+        cpus: settings.cpus.clone(),
+    };
+    match &settings.stack {
+        StackSettings::Posix(threads, table) => {
+            let stack = PosixStack::new(posix(*threads, table));
+            let started = Workers::start(stack, &options("msgr-posix"));
+            started.map_err(|source| failed(MsType::Posix, source))
+        }
+        StackSettings::Dpdk(tables) => start_dpdk(&tables.0, &tables.1, &options("msgr-dpdk")),
+    }
+}
+
+#[cfg(not(feature = "dpdk"))]
+fn start_dpdk(_: &NativeTable, _: &DpdkTable, _: &WorkersOptions) -> Result<Arc<Workers>, Error> {
+    Err(Error::NotBuiltIn(MsType::Dpdk))
+}
+
+#[cfg(feature = "dpdk")]
+fn start_dpdk(
+    native: &NativeTable,
+    dpdk: &DpdkTable,
+    options: &WorkersOptions,
+) -> Result<Arc<Workers>, Error> {
+    let failed = |source| failed(MsType::Dpdk, source);
+    let devices = dpdk::open(dpdk).map_err(failed)?;
+    let stack = NativeStack::new(devices, native_config(native));
+    Workers::start(stack, options).map_err(failed)
+}
+
+#[cfg(feature = "dpdk")]
+mod dpdk {
+    use crate::config::DpdkTable;
+    use netstack::device::dpdk::{
+        DpdkConfig, DpdkDevice, EalOptions, MemoryMode, PortConfig, PortSource,
+    };
+    use std::io;
+    use std::time::Duration;
+
+    /// One device for each queue pair.
+    pub(super) fn open(table: &DpdkTable) -> io::Result<Vec<DpdkDevice>> {
+        let source = match table.port.is_empty() {
+            true => PortSource::Vdev(table.vdev.parse().map_err(io::Error::other)?),
+            false => PortSource::Device(table.port.clone()),
+        };
+        let memory_mode = match table.hugepages {
+            true => MemoryMode::InMemory {
+                single_file_segments: true, // net_virtio_user needs it, and no driver minds
+            },
+            false => MemoryMode::NoHuge,
+        };
+        let config = DpdkConfig {
+            eal: EalOptions {
+                memory_mb: table.memory_mb,
+                memory_mode,
+                pci: Vec::from_iter((!table.port.is_empty()).then(|| table.port.clone())),
+                extra_args: table.eal_args.clone(),
+                ..EalOptions::default()
+            },
+            port: PortConfig {
+                queues: u8::from(table.queues).into(),
+                rx_descriptors: table.rx_descriptors,
+                tx_descriptors: table.tx_descriptors,
+                mtu: table.mtu,
+                peer_wait: Duration::from_millis(table.peer_wait_ms),
+                ..PortConfig::default()
+            },
+            ..DpdkConfig::new(source)
+        };
+        netstack::device::dpdk::open(&config).map_err(io::Error::other)
+    }
+}
+
+#[cfg(feature = "dpdk")]
+fn native_config(table: &NativeTable) -> NativeConfig {
+    let cidr = |cidr: &Cidr| netstack::IpCidr::new(cidr.addr.into(), cidr.prefix_len);
+    NativeConfig {
+        addrs: table.addrs.iter().map(cidr).collect(),
+        gateway_v4: table.gateway_v4,
+        gateway_v6: table.gateway_v6,
+        vlan: table.vlan,
+        rx_buffer_bytes: table.rx_buffer_bytes,
+        tx_buffer_bytes: table.tx_buffer_bytes,
+        max_connections: table.max_connections,
+        keepalive: duration(table.keepalive_ms),
+        user_timeout: duration(table.user_timeout_ms),
+        clock_multiplier: table.clock_multiplier,
+        congestion: match table.congestion {
+            Congestion::Reno => TcpCongestion::Reno,
+            Congestion::None => TcpCongestion::None,
+        },
+        idle: match table.idle {
+            Idle::Spin => IdlePolicy::Spin,
+            Idle::Yield => IdlePolicy::Yield,
+            Idle::Sleep => IdlePolicy::Sleep { max: Duration::from_micros(table.idle_sleep_us) },
+        },
+        ..NativeConfig::default()
+    }
+}
+
+fn failed(ms_type: MsType, source: io::Error) -> Error {
+    Error::Transport { ms_type, source }
+}
+
+fn posix(threads: OpThreads, table: &PosixTable) -> PosixConfig {
+    PosixConfig {
+        workers: threads.count(),
+        max_connections: table.max_connections,
+        nodelay: table.nodelay,
+        rcvbuf: non_zero(table.rcvbuf_bytes),
+        sndbuf: non_zero(table.sndbuf_bytes),
+        keepalive: duration(table.keepalive_ms),
+        user_timeout: duration(table.user_timeout_ms),
+        ..PosixConfig::default()
+    }
+}
+
+/// Zero stands for "not set".
+fn non_zero(value: usize) -> Option<usize> {
+    (value > 0).then_some(value)
+}
+
+/// Zero stands for "never".
+fn duration(ms: u64) -> Option<Duration> {
+    (ms > 0).then(|| Duration::from_millis(ms))
+}
