@@ -1,0 +1,70 @@
+//! The command line itself: what it refuses, and how it says so.
+
+#![allow(clippy::unwrap_used, reason = "a test says what went wrong by failing")]
+
+mod lab;
+
+use lab::msgr;
+
+fn fails(args: &[&str], code: i32, words: &[&str]) {
+    let out = msgr(args).output().unwrap();
+    let text = String::from_utf8_lossy(&out.stderr);
+    assert_eq!(out.status.code(), Some(code), "{args:?}: {text}");
+    for word in words {
+        assert!(text.contains(word), "{args:?} does not say {word:?}: {text}");
+    }
+}
+
+#[test]
+fn unknown_keys_of_the_configuration_are_refused_by_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("msgr.toml");
+    std::fs::write(&file, "ms_bind_port_minimum = 7000\n").unwrap();
+    let file = file.to_str().unwrap();
+    fails(
+        &["serve", "--config", file, "--bind", "127.0.0.1:0"],
+        1,
+        &["ms_bind_port_minimum", "msgr.toml"],
+    );
+}
+
+#[test]
+fn a_missing_configuration_is_named() {
+    fails(&["serve", "--config", "/no/such.toml", "--bind", "127.0.0.1:0"], 1, &["/no/such.toml"]);
+}
+
+#[test]
+fn wrong_usage_is_told_apart_from_failure() {
+    fails(&["serve"], 2, &["--bind"]);
+    fails(&["ping", "nowhere"], 2, &["IP:PORT"]);
+    fails(&["ping", "127.0.0.1:1", "--depth", "0"], 1, &["--depth"]);
+}
+
+#[test]
+fn a_target_that_nobody_serves_is_reported_in_time() {
+    fails(&["ping", "127.0.0.1:1", "--patience", "1"], 1, &["no session", "msgr serve"]);
+}
+
+#[test]
+fn an_address_that_is_not_ours_cannot_be_served() {
+    fails(&["serve", "--bind", "192.0.2.1:6800"], 1, &["192.0.2.1:6800"]);
+}
+
+#[test]
+fn a_device_that_does_not_come_up_says_why() {
+    fails(
+        &[
+            "serve",
+            "--stack",
+            "dpdk",
+            "--vdev",
+            "net_virtio_user0,path=/no/such.sock",
+            "--addr",
+            "10.97.0.1/24",
+            "--bind",
+            "10.97.0.1:6800",
+        ],
+        1,
+        &["net_virtio_user0"],
+    );
+}
