@@ -1,0 +1,58 @@
+# Every target first installs what it needs (.ci/bootstrap; packages only, never a network card).
+
+CARGO ?= cargo
+# The fuzz targets are instrumented with flags of stable rustc, so no nightly and no cargo-fuzz.
+HOST := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
+FUZZ_FLAGS := -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
+	-Cllvm-args=-sanitizer-coverage-inline-8bit-counters \
+	-Cllvm-args=-sanitizer-coverage-pc-table -Ccodegen-units=1 \
+	-Cdebug-assertions -Coverflow-checks --cfg fuzzing
+FUZZ_SECONDS ?= 600
+# Everything but the two DPDK crates builds and tests without DPDK.
+PLAIN := --workspace --exclude dpdk-sys --exclude dpdk-glue --no-default-features
+
+.PHONY: help setup demo test check test-plain test-dpdk test-system fuzz bench deny clean
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST)
+
+setup: ## install what building and testing need
+	@.ci/bootstrap
+
+demo: setup ## messages over DPDK, over DPDK against the kernel, over the kernel: one table
+	@$(CARGO) build --quiet --release --package msgr
+	@target/release/msgr demo
+
+test: setup check test-plain test-dpdk test-system ## what CI runs (root: some tests make network namespaces)
+	@$(MAKE) --no-print-directory fuzz FUZZ_SECONDS=20
+
+check: setup ## formatting, lints, documentation
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	$(CARGO) clippy $(PLAIN) --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --quiet
+
+test-plain: ## tests that need neither DPDK nor root
+	$(CARGO) test $(PLAIN)
+
+test-dpdk: setup ## tests over DPDK's virtual devices
+	$(CARGO) test --package dpdk-sys --package dpdk-glue
+	$(CARGO) test --package netstack --test '*_dpdk'
+
+test-system: setup ## whole programs: processes, namespaces, kills (root)
+	$(CARGO) build --quiet --release --package msgr
+	$(CARGO) test --release --package msgr --test '*' -- --test-threads=1
+
+fuzz: setup ## every fuzz target for FUZZ_SECONDS each
+	FUZZ_SECONDS=$(FUZZ_SECONDS) HOST=$(HOST) FUZZ_FLAGS='$(FUZZ_FLAGS)' CARGO=$(CARGO) .ci/fuzz
+
+bench: setup ## the native worker alone: ns per transaction against the number of connections
+	$(CARGO) bench --package netstack --no-default-features --bench native_worker
+
+deny: ## licences, sources and duplicates of dependencies (installs cargo-deny)
+	$(CARGO) deny --version >/dev/null 2>&1 || $(CARGO) install --locked cargo-deny
+	$(CARGO) deny check licenses bans sources
+
+clean: ## remove everything built
+	$(CARGO) clean
+	rm -rf netstack/fuzz/target messenger/proto/fuzz/target
