@@ -11,7 +11,7 @@ FUZZ_SECONDS ?= 600
 # Everything but the two DPDK crates builds and tests without DPDK.
 PLAIN := --workspace --exclude dpdk-sys --exclude dpdk-glue --no-default-features
 
-.PHONY: help setup demo test check test-plain test-dpdk test-system fuzz bench deny clean
+.PHONY: help setup demo test check test-plain test-dpdk test-system interop fuzz bench deny clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST)
@@ -29,7 +29,6 @@ test: setup check test-plain test-dpdk test-system ## what CI runs (root: some t
 check: setup ## formatting, lints, documentation
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
-	$(CARGO) clippy $(PLAIN) --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --quiet
 
 test-plain: ## tests that need neither DPDK nor root
@@ -40,8 +39,11 @@ test-dpdk: setup ## tests over DPDK's virtual devices
 	$(CARGO) test --package netstack --test '*_dpdk'
 
 test-system: setup ## whole programs: processes, namespaces, kills (root)
-	$(CARGO) build --quiet --release --package msgr
-	$(CARGO) test --release --package msgr --test '*' -- --test-threads=1
+	$(CARGO) test --package msgr --test '*' -- --test-threads=1
+
+interop: setup ## sessions with an independent speaker of the protocol: make interop PROBE=msgr2_probe.py
+	@$(CARGO) build --quiet --release --package msgr
+	@.ci/interop $(PROBE)
 
 fuzz: setup ## every fuzz target for FUZZ_SECONDS each
 	FUZZ_SECONDS=$(FUZZ_SECONDS) HOST=$(HOST) FUZZ_FLAGS='$(FUZZ_FLAGS)' CARGO=$(CARGO) .ci/fuzz

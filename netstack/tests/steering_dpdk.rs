@@ -7,13 +7,14 @@
 //! ```
 //!
 //! Connections open both ways, all bytes are compared, then everything is closed. Each connection
-//! must stay with one worker, none may be reset, nothing may be left behind. DPDK starts once in
-//! a process, so the tests run one after the other.
+//! must stay with one worker, none may be reset, nothing may be left behind, also not when the other
+//! end is suddenly gone. DPDK starts once in a process, so the tests run one after the other.
 
 #![cfg(feature = "dpdk")]
 #![expect(clippy::unwrap_used, reason = "all of this is test code")]
 
 use std::net::{SocketAddr, TcpListener};
+use std::ops::Range;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
@@ -65,13 +66,15 @@ fn hop(server: &str, client: &str, every: usize, slack: u64) {
     let hop_every = Arc::default();
     lab.add(vec![Hopper::new(port(client), &hop_every)], addr(2));
     lab.until("link", |nodes| nodes.iter().all(|node| node.counter("link_ups") == 1));
+    // What the ends announced of themselves has been heard then.
+    (0..10).for_each(|_| lab.turn());
 
     answers_reach_the_worker_that_asked(&mut lab);
     hop_every.store(every, Ordering::Relaxed);
     frames_reach_the_worker_that_owns_the_flow(&mut lab);
 
     lab.0.iter_mut().for_each(Node::hang_up);
-    lab.assert_rest(slack);
+    lab.assert_rest(&[0, 0, slack]);
     for name in ["frames_handed_over", "frames_taken_over"] {
         assert!(lab.0[..2].iter().all(|worker| worker.counter(name) > 0), "{name}");
     }
@@ -129,6 +132,42 @@ fn flows_that_change_the_queue_stay_whole_over_memif() {
     hop(&format!("net_memif0,role=server,{ends}"), &format!("net_memif1,role=client,{ends}"), 7, 0);
 }
 
+/// Two workers on each end (0 and 1, 2 and 3) talk, then the end `gone` vanishes.
+fn part(name: &str, gone: Range<usize>) {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let path = socket(name);
+    let mut lab = Lab(Vec::new());
+    add_two_workers(&mut lab, &format!("net_vhost0,iface={path},queues={QUEUES}"), addr(1));
+    let client = format!("net_virtio_user0,path={path},queues={QUEUES}");
+    add_two_workers(&mut lab, &client, addr(2));
+    lab.until("link", |nodes| nodes.iter().all(|node| node.counter("link_ups") == 1));
+    for _ in 0..FROM_EACH {
+        lab.0[..2].iter_mut().for_each(|worker| worker.dial(addr(2), GOAL));
+        lab.0[2..].iter_mut().for_each(|worker| worker.dial(addr(1), GOAL));
+    }
+    lab.until("talk", |nodes| nodes.iter().all(|node| node.counter("rx_frames") > 100));
+    assert!(!lab.0.iter().any(Node::has_said_all));
+    lab.0.drain(gone);
+    // Repeated segments go on to be sent, and nobody takes them.
+    lab.until("frames dropped and freed", |nodes| {
+        let holds = |(name, _): &(&str, u64)| *name == "frames_in_use";
+        nodes
+            .iter()
+            .all(|node| node.counter("tx_link_down_drops") > 0 && !node.unrest(0).iter().any(holds))
+    });
+    assert!(lab.0.iter().all(|node| node.counter("link_downs") == 1));
+}
+
+#[test]
+fn a_vhost_port_keeps_no_frames_for_a_peer_that_is_gone() {
+    part("gone-client", 2..4);
+}
+
+#[test]
+fn a_virtio_user_port_keeps_no_frames_for_a_peer_that_is_gone() {
+    part("gone-server", 0..2);
+}
+
 #[test]
 fn flows_the_kernel_moves_to_another_queue_stay_whole_over_tap() {
     const DIALLING: usize = 16;
@@ -153,7 +192,7 @@ fn flows_the_kernel_moves_to_another_queue_stay_whole_over_tap() {
         }
         lab.until("end of the kernel's talk", |_| kernel.is_finished());
         kernel.join().unwrap().unwrap();
-        lab.assert_rest(0);
+        lab.assert_rest(&[0, 0]);
 
         let sum = |name| lab.0.iter().map(|worker| worker.counter(name)).sum::<u64>();
         assert!(sum("frames_handed_over") > 0, "the kernel has forgotten the queues of flows");

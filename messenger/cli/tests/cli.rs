@@ -50,6 +50,7 @@ fn an_address_that_is_not_ours_cannot_be_served() {
     fails(&["serve", "--bind", "192.0.2.1:6800"], 1, &["192.0.2.1:6800"]);
 }
 
+#[cfg(feature = "dpdk")]
 #[test]
 fn a_device_that_does_not_come_up_says_why() {
     fails(

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use netstack::native::{NativeConfig, NativeStack, NativeWorker};
 use netstack::stack::{
-    ConnectOptions, ConnectedSocket, EventDriver, ListenOptions, NetworkStack, Received, Ready,
+    ConnectOptions, ConnectedSocket, EventDriver, ListenOptions, NetworkStack, Ready, Received,
     ServerSocket, SocketId, Worker,
 };
 
@@ -168,15 +168,22 @@ impl Lab {
         while !is_so(&self.0) {
             let counters = || self.0.iter().map(|node| node.worker.counters()).collect::<Vec<_>>();
             assert!(Instant::now() < end, "no {what} within {PATIENCE:?}: {:#?}", counters());
-            self.0.iter_mut().for_each(Node::turn);
+            self.turn();
         }
     }
 
+    /// One turn of every worker.
+    pub(crate) fn turn(&mut self) {
+        self.0.iter_mut().for_each(Node::turn);
+    }
+
     /// Waits until nobody has a connection and all gauges are back, and looks for anything lost.
+    /// `slack`: see [`Node::unrest`], for each worker.
     #[track_caller]
-    pub(crate) fn assert_rest(&mut self, slack: u64) {
-        let is_at_rest = |node: &Node| node.talks.is_empty() && node.unrest(slack).is_empty();
-        self.until("return of all gauges", |nodes| nodes.iter().all(is_at_rest));
+    pub(crate) fn assert_rest(&mut self, slack: &[u64]) {
+        let is_at_rest =
+            |(node, slack): (&Node, &u64)| node.talks.is_empty() && node.unrest(*slack).is_empty();
+        self.until("return of all gauges", |nodes| nodes.iter().zip(slack).all(is_at_rest));
         for (index, node) in self.0.iter().enumerate() {
             for name in [
                 "connections_refused",
