@@ -94,7 +94,11 @@ mod dpdk {
     use std::io;
     use std::time::Duration;
 
-    /// One device for each queue pair.
+    /// Longest time a port is given to show that frames move.
+    const PROOF_TIME: Duration = Duration::from_millis(500);
+
+    /// One device for each queue pair of a port that was put to the proof: `net_virtio_user` can
+    /// start, say that its link is up, and lose every frame.
     pub(super) fn open(table: &DpdkTable) -> io::Result<Vec<DpdkDevice>> {
         let source = match table.port.is_empty() {
             true => PortSource::Vdev(table.vdev.parse().map_err(io::Error::other)?),
@@ -124,7 +128,12 @@ mod dpdk {
             },
             ..DpdkConfig::new(source)
         };
-        netstack::device::dpdk::open(&config).map_err(io::Error::other)
+        let mut devices = netstack::device::dpdk::open(&config).map_err(io::Error::other)?;
+        if let Some(device) = devices.first_mut() {
+            let proof = device.prove(PROOF_TIME).map_err(io::Error::other)?;
+            tracing::info!(?proof, "frames through the port");
+        }
+        Ok(devices)
     }
 }
 

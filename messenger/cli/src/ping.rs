@@ -4,10 +4,11 @@
 //! message, so what is measured is the messenger and not a hand-over to some other thread.
 
 use std::io::{IsTerminal, Write};
+use std::net::SocketAddr;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use bytes::Bytes;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use messenger::{
@@ -35,6 +36,9 @@ pub(crate) struct PingArgs {
     /// Whom to ping: IP:PORT, IP:PORT/NONCE or v2:IP:PORT/NONCE
     #[arg(value_name = "TARGET", value_parser = parse_target)]
     target: EntityAddr,
+    /// Be reachable there ourselves, as daemons are; clients need no address
+    #[arg(long, value_name = "IP:PORT")]
+    bind: Option<SocketAddr>,
     /// What the target is
     #[arg(long, value_name = "TYPE", default_value = "osd")]
     peer: EntityType,
@@ -209,6 +213,9 @@ pub(crate) fn run(args: &PingArgs) -> Result<()> {
         changed: Condvar::new(),
     });
     messenger.add_dispatcher_tail(pinger.clone(), DispatcherPriority::DEFAULT)?;
+    if let Some(addr) = args.bind {
+        messenger.bind(addr).with_context(|| format!("cannot bind {addr}"))?;
+    }
     messenger.start()?;
     let target = EntityAddrVec::from(args.target);
     let connection = messenger.connect_to(args.peer, &target, ConnectOptions::default())?;

@@ -4,7 +4,7 @@
 
 mod lab;
 
-use lab::msgr;
+use lab::{Server, msgr};
 
 fn fails(args: &[&str], code: i32, words: &[&str]) {
     let out = msgr(args).output().unwrap();
@@ -43,6 +43,17 @@ fn wrong_usage_is_told_apart_from_failure() {
 #[test]
 fn a_target_that_nobody_serves_is_reported_in_time() {
     fails(&["ping", "127.0.0.1:1", "--patience", "1"], 1, &["no session", "msgr serve"]);
+}
+
+#[test]
+fn a_client_may_have_an_address_of_its_own() {
+    let mut serve = msgr(&["--exit-with-parent", "serve", "--json", "--stats", "1"]);
+    serve.args(["--bind", "127.0.0.1:6798"]);
+    let server = Server::start(serve);
+    let mut ping = msgr(&["ping", "127.0.0.1:6798", "--bind", "127.0.0.1:0", "--count", "10"]);
+    let out = ping.output().unwrap();
+    assert!(out.status.success(), "{out:?}");
+    drop(server);
 }
 
 #[test]
