@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
@@ -43,6 +44,19 @@ pub(crate) struct TransportArgs {
     /// CPUs to pin the workers to, one each: 0,1
     #[arg(long, value_name = "CPU,...", value_delimiter = ',')]
     cpus: Vec<usize>,
+}
+
+/// Longest time a flag takes; clocks overflow far above it.
+const TIME_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// A time given in seconds, fractions allowed.
+pub(crate) fn parse_seconds(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse::<f64>().map_err(|error| error.to_string())?;
+    let time = Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())?;
+    if time > TIME_MAX {
+        return Err(format!("at most {} seconds", TIME_MAX.as_secs()));
+    }
+    Ok(time)
 }
 
 fn parse_threads(text: &str) -> Result<OpThreads, String> {
@@ -109,5 +123,18 @@ fn replace<T: Clone>(setting: &mut Vec<T>, flags: &[T]) {
     if !flags.is_empty() {
         setting.clear();
         setting.extend_from_slice(flags);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seconds_that_are_no_time_are_refused() {
+        assert_eq!(parse_seconds("0.25"), Ok(Duration::from_millis(250)));
+        for text in ["-1", "nan", "inf", "1e300", "1e9", "soon", ""] {
+            assert!(parse_seconds(text).is_err(), "{text}");
+        }
     }
 }

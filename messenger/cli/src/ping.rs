@@ -16,7 +16,7 @@ use messenger::{
     EntityName, EntityType, Message, Messenger, Policy, msg_type,
 };
 
-use crate::options::TransportArgs;
+use crate::options::{TransportArgs, parse_seconds};
 use crate::report::{self, Latencies, PingReport, Run};
 use crate::signals;
 
@@ -55,8 +55,8 @@ pub(crate) struct PingArgs {
     #[arg(long, value_name = "N", default_value_t = 1)]
     depth: usize,
     /// Give up if no session is there after this long
-    #[arg(long, value_name = "SECONDS", default_value_t = 15.0)]
-    patience: f64,
+    #[arg(long, value_name = "SECONDS", default_value = "15", value_parser = parse_seconds)]
+    patience: Duration,
     /// Print one JSON object instead of a table
     #[arg(long)]
     json: bool,
@@ -194,7 +194,7 @@ pub(crate) fn run(args: &PingArgs) -> Result<()> {
     let messenger = Messenger::create(EntityName::new(EntityType::Client, -1), config)?;
     messenger.set_default_policy(Policy::lossy_client())?;
     let now = Instant::now();
-    let total = args.warmup + args.count;
+    let total = args.warmup.saturating_add(args.count);
     let pinger = Arc::new(Pinger {
         state: Mutex::new(Loop {
             payload: Bytes::from(pattern(args.size)),
@@ -220,8 +220,7 @@ pub(crate) fn run(args: &PingArgs) -> Result<()> {
     let target = EntityAddrVec::from(args.target);
     let connection = messenger.connect_to(args.peer, &target, ConnectOptions::default())?;
 
-    let patience = Duration::from_secs_f64(args.patience.clamp(0.1, 3600.0));
-    let ended_early = watch(&pinger, total, patience, &stop);
+    let ended_early = watch(&pinger, total, args.patience, &stop);
     let state = pinger.lock();
     let elapsed = state.measured_from.map_or(Duration::ZERO, |from| state.measured_until - from);
     let run =

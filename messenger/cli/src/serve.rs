@@ -12,9 +12,12 @@ use messenger::{
 };
 use serde_json::{Value, json};
 
-use crate::options::TransportArgs;
+use crate::options::{TransportArgs, parse_seconds};
 use crate::report::SCHEMA;
 use crate::signals;
+
+/// Counters are not printed more often than this.
+const STATS_EVERY_MIN: Duration = Duration::from_millis(10);
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct ServeArgs {
@@ -30,8 +33,8 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "N", default_value_t = 0)]
     nonce: u32,
     /// Print counters as often as this, and once at the end
-    #[arg(long, value_name = "SECONDS")]
-    stats: Option<f64>,
+    #[arg(long, value_name = "SECONDS", value_parser = parse_seconds)]
+    stats: Option<Duration>,
     /// Print JSON, a line an event
     #[arg(long)]
     json: bool,
@@ -98,15 +101,16 @@ pub(crate) fn run(args: &ServeArgs) -> Result<()> {
     messenger.start()?;
 
     let out = Printer { json: args.json };
+    let each_addr: Vec<_> = addrs.iter().map(ToString::to_string).collect();
     out.event(
         &format!("{} serves on {addrs} over {stack}; end it with Ctrl-C", args.entity),
         json!({
             "schema": SCHEMA, "event": "ready", "entity": args.entity.to_string(),
-            "addrs": addrs.iter().map(ToString::to_string).collect::<Vec<_>>(), "stack": stack, "pid": std::process::id(),
+            "addrs": each_addr, "stack": stack, "pid": std::process::id(),
         }),
     )?;
 
-    let every = args.stats.map(|seconds| Duration::from_secs_f64(seconds.max(0.01)));
+    let every = args.stats.map(|every| every.max(STATS_EVERY_MIN));
     let mut next = every.map(|every| Instant::now() + every);
     while !stop.wait_until(next) {
         out.counters("counters", &echo, &messenger)?;
