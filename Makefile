@@ -20,8 +20,7 @@ setup: ## install what building and testing need
 	@.ci/bootstrap
 
 demo: setup ## messages over DPDK, over DPDK against the kernel, over the kernel: one table
-	@$(CARGO) build --quiet --release --package msgr
-	@target/release/msgr demo
+	@$(CARGO) run --quiet --release --package msgr -- demo
 
 test: setup check test-plain test-dpdk test-system ## what CI runs (root: some tests make network namespaces)
 	@$(MAKE) --no-print-directory fuzz FUZZ_SECONDS=20
