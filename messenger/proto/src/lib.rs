@@ -57,7 +57,7 @@ pub use identity::{GlobalSeq, Identity, Limits, SessionOptions, UnixAnchor};
 pub use message::{Message, MessageHeader, msg_type};
 pub use policy::{Policy, PolicySet};
 pub use session::{
-    CloseReason, Decision, Fault, GATHER_MAX, Gather, IdentRequest, PeerFacts, PeerIdent,
-    SendError, Session, SessionEvent, SessionStats, TransportNews, Verdict,
+    Action, CloseReason, Decision, Fault, GATHER_MAX, Gather, IdentRequest, Interceptor, PeerFacts,
+    PeerIdent, SendError, Session, SessionEvent, SessionStats, Step, TransportNews, Verdict,
 };
 pub use throttle::{Permit, Throttle, Unblock};

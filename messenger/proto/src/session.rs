@@ -45,6 +45,7 @@ mod event;
 mod fault;
 mod handshake;
 mod inbox;
+mod intercept;
 mod outbox;
 mod queue;
 mod reading;
@@ -57,6 +58,7 @@ pub use event::{
     CloseReason, Fault, IdentRequest, PeerFacts, PeerIdent, SendError, SessionEvent, SessionStats,
     TransportNews, Verdict,
 };
+pub use intercept::{Action, Interceptor, Step};
 pub use outbox::{GATHER_MAX, Gather};
 
 use queue::OutQueue;
@@ -85,9 +87,12 @@ pub struct Session {
     keepalive_acks: ArrayVec<Utime, KEEPALIVE_ACKS_MAX>,
     /// Messages arrived that no acknowledgement told the peer about.
     ack_due: bool,
+    /// It was ready once.
+    established: bool,
     /// The next fault is the last one, whatever the policy says (contract C-6).
     disposable: bool,
     unblock: Unblock,
+    interceptor: Option<Interceptor>,
     /// The latest time heard of.
     now: Instant,
     /// When bytes last went either way.
@@ -189,8 +194,10 @@ impl Session {
             keepalive_due: false,
             keepalive_acks: ArrayVec::new(),
             ack_due: false,
+            established: false,
             disposable: false,
             unblock: Arc::new(|| ()),
+            interceptor: None,
             now,
             progress: now,
             arrived: now,
@@ -363,7 +370,11 @@ impl Session {
     /// transport did not take all of it, ask again when it takes more.
     pub fn poll_transmit(&mut self) -> Option<Gather<'_>> {
         self.stage();
-        self.transport()?.outbox.gather()
+        let transport = self.transport()?;
+        match transport.frozen_at {
+            None => transport.outbox.gather(usize::MAX),
+            Some(written) => transport.outbox.gather(written),
+        }
     }
 
     /// The transport took the first `len` bytes of the last gather list.
@@ -376,6 +387,9 @@ impl Session {
             return;
         };
         transport.outbox.sent(len);
+        if let Some(written) = &mut transport.frozen_at {
+            *written -= len;
+        }
         self.stats.bytes_sent += len as u64;
         if len > 0 {
             self.progress = self.now;
@@ -395,7 +409,7 @@ impl Session {
 
     /// Whether messages flow: false before the session is made and after a fault (contract C-7).
     pub fn is_ready(&self) -> bool {
-        matches!(&self.state, State::Open { transport, .. } if transport.is_ready())
+        matches!(&self.state, State::Open { transport, .. } if transport.is_ready() && !transport.is_frozen())
     }
 
     /// Whether it is dead for good.
@@ -454,10 +468,16 @@ impl Session {
             State::Dialling { deadline } => deadline,
             _ => later(now, options.ready_timeout),
         };
-        let mut transport = Box::new(Transport::new(side, options));
-        transport.outbox.write(|out| out.extend_from_slice(&Banner::OURS.encode()));
+        let transport = Box::new(Transport::new(side, options));
         self.progress = now;
         self.state = State::Open { transport, deadline };
+        // An acceptor has no interceptor yet, see `set_interceptor`.
+        if self.passes(Step::ClientBanner) {
+            if let Some(transport) = self.transport() {
+                transport.outbox.write(|out| out.extend_from_slice(&Banner::OURS.encode()));
+            }
+            self.passes(Step::ClientBannerSent);
+        }
     }
 
     /// A fresh random number that is not zero (SplitMix64 over the seed).

@@ -150,6 +150,9 @@ pub enum Fault {
     /// The peer asked us to wait for its own dial.
     #[error("peer asked to wait")]
     Wait,
+    /// A test broke it.
+    #[error("broken on purpose")]
+    Injected,
 }
 
 impl Fault {
@@ -163,6 +166,7 @@ impl Fault {
             Self::ReadyTimeout(_) => "ready_timeout",
             Self::IdleTimeout(_) => "idle_timeout",
             Self::Wait => "wait",
+            Self::Injected => "injected",
         }
     }
 }

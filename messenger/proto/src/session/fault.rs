@@ -13,7 +13,7 @@ impl Session {
     ///
     /// | state | policy | outcome |
     /// |---|---|---|
-    /// | accepting | any | closed |
+    /// | accepting, never ready | lossy, or nothing queued | closed |
     /// | ready, or told to end | lossy | closed |
     /// | nothing to send, not told to wait | standby | parked |
     /// | any | server, or peer cannot be dialled | parked, even with a queue |
@@ -24,7 +24,7 @@ impl Session {
             State::Dialling { .. } => (false, false),
             State::Open { transport, .. } => {
                 let ready = transport.is_ready();
-                (ready, !ready && transport.side == Side::Acceptor)
+                (ready, !ready && transport.side == Side::Acceptor && !self.established)
             }
             State::Backoff { .. } | State::Standby | State::Closed => return, // late news
         };
@@ -36,7 +36,10 @@ impl Session {
 
         let told_to_wait = fault == Fault::Wait;
         let hopeless = matches!(fault, Fault::Protocol(ProtocolError::WrongPeerType { .. }));
-        if accepting || hopeless || self.disposable || (self.policy.lossy && was_ready) {
+        // Who was given a message for the peer has been promised its delivery.
+        let forsaken =
+            accepting && (self.policy.lossy || self.queue.is_empty() || self.peer.name.is_none());
+        if forsaken || hopeless || self.disposable || (self.policy.lossy && was_ready) {
             return self.die(CloseReason::Fault(fault));
         }
         let nothing_due = self.queue.is_empty() && !self.keepalive_due && !told_to_wait;

@@ -8,7 +8,7 @@ use crate::auth;
 use crate::entity::{EntityName, EntityType};
 use crate::error::ProtocolError;
 use crate::session::transport::{Phase, Side};
-use crate::session::{IdentRequest, PeerIdent, Session, SessionEvent, State};
+use crate::session::{IdentRequest, PeerIdent, Session, SessionEvent, State, Step};
 use crate::v2::control::{
     AuthBadMethod, AuthDone, AuthRequest, AuthSignature, ClientIdent, FLAG_LOSSY, Hello,
     IdentMissingFeatures, MODE_CRC, SIGNATURE_LEN, ServerIdent,
@@ -59,7 +59,13 @@ impl Session {
             Ok(number) if name.kind == EntityType::Client => number,
             _ => self.peer.global_id,
         };
-        transport.send(&auth::request(name.kind, &id, global_id, hello.kind));
+        let request = auth::request(name.kind, &id, global_id, hello.kind);
+        if !self.passes(Step::AuthRequest) {
+            return Ok(());
+        }
+        if let Some(transport) = self.transport() {
+            transport.send(&request);
+        }
         if let Some(seen) = hello.peer_addr.socket.filter(|seen| !seen.ip().is_unspecified()) {
             self.own_ip = Some(seen.ip());
             self.events.push_back(SessionEvent::LearnedAddr(seen));
@@ -69,6 +75,9 @@ impl Session {
 
     pub(super) fn on_auth_request(&mut self, request: &AuthRequest) {
         let fresh_global_id = self.cookie() >> 1; // entity numbers are signed
+        if !self.passes(Step::AuthRequestSeen) {
+            return;
+        }
         let Some(transport) = self.transport() else {
             return;
         };
@@ -141,6 +150,9 @@ impl Session {
             flags: if self.policy.lossy { FLAG_LOSSY } else { 0 },
             cookie: self.numbers.client_cookie,
         };
+        if !self.passes(Step::ClientIdent) {
+            return;
+        }
         let Some(transport) = self.transport() else {
             return;
         };
@@ -188,6 +200,9 @@ impl Session {
             flags: if lossy { FLAG_LOSSY } else { 0 },
             cookie: self.numbers.server_cookie,
         };
+        if !self.passes(Step::ServerIdent) {
+            return;
+        }
         if let Some(transport) = self.transport() {
             transport.send(&answer);
         }

@@ -75,11 +75,16 @@ impl Outbox {
         self.chunks.push_back(payload);
     }
 
-    pub(super) fn gather(&mut self) -> Option<Gather<'_>> {
+    /// The first slices, `most` bytes of them at the most.
+    pub(super) fn gather(&mut self, most: usize) -> Option<Gather<'_>> {
         self.seal();
         let mut slices = [IoSlice::new(&[]); GATHER_MAX];
         let (mut count, mut len) = (0, 0);
         for (slice, chunk) in slices.iter_mut().zip(&self.chunks) {
+            let chunk = &chunk[..chunk.len().min(most - len)];
+            if chunk.is_empty() {
+                break;
+            }
             *slice = IoSlice::new(chunk);
             count += 1;
             len += chunk.len();
@@ -127,7 +132,7 @@ mod tests {
         assert_eq!(outbox.len(), expected.len());
         let mut sent = Vec::new();
         for take in (1..).map(|turn| turn * 37 % 1000) {
-            let Some(gather) = outbox.gather() else { break };
+            let Some(gather) = outbox.gather(usize::MAX) else { break };
             let joined: Vec<u8> =
                 gather.slices().iter().flat_map(|slice| slice.iter().copied()).collect();
             assert_eq!(joined.len(), gather.len());
@@ -146,6 +151,6 @@ mod tests {
             outbox.push(Bytes::from_static(b"payload"));
             outbox.write(|out| out.put_slice(b"tail"));
         }
-        assert_eq!(outbox.gather().unwrap().slices().len(), 7);
+        assert_eq!(outbox.gather(usize::MAX).unwrap().slices().len(), 7);
     }
 }

@@ -9,7 +9,7 @@ use crate::error::ProtocolError;
 use crate::message::{MessagePermits, ReceiveStamps};
 use crate::session::admission::Admission;
 use crate::session::transport::{Body, HANDSHAKE_FRAMES_MAX, Phase, Reading, Received, Side};
-use crate::session::{Fault, Session, State};
+use crate::session::{Fault, Session, State, Step};
 use crate::v2::banner::PREFIX_LEN;
 use crate::v2::preamble::{PREAMBLE_LEN, SEGMENTS_MAX};
 use crate::v2::{Assembly, Banner, Control, Preamble, Tag};
@@ -36,7 +36,7 @@ impl Session {
         let State::Open { transport, .. } = &mut self.state else {
             return Ok(false);
         };
-        if matches!(transport.phase, Phase::Judging(_)) {
+        if matches!(transport.phase, Phase::Judging(_)) || transport.is_frozen() {
             return Ok(false);
         }
         match &mut transport.reading {
@@ -47,7 +47,11 @@ impl Session {
                 let prefix = prefix[..].try_into().expect("as long as asked for");
                 let len = Banner::decode_prefix(prefix, self.identity.limits.banner_len)?;
                 transport.reading = Reading::BannerPayload(len);
-                Ok(true)
+                let step = match transport.side {
+                    Side::Dialler => Step::ClientBannerSeen,
+                    Side::Acceptor => Step::ServerBannerSeen,
+                };
+                Ok(self.passes(step))
             }
             Reading::BannerPayload(len) => {
                 let Some(payload) = transport.inbox.take(*len) else {
@@ -56,7 +60,13 @@ impl Session {
                 let theirs = Banner::decode_payload(&payload)?;
                 transport.wire.revision = Banner::OURS.negotiate(&theirs)?;
                 transport.reading = Reading::Preamble;
-                self.greet();
+                let step = match transport.side {
+                    Side::Dialler => Step::ClientBannerDone,
+                    Side::Acceptor => Step::ServerBannerDone,
+                };
+                if self.passes(step) {
+                    self.greet();
+                }
                 Ok(true)
             }
             Reading::Preamble => {
@@ -92,7 +102,7 @@ impl Session {
         let State::Open { transport, .. } = &mut self.state else {
             return Ok(());
         };
-        let (tag, limits) = (preamble.tag, &self.identity.limits);
+        let (tag, limits) = (preamble.tag, self.identity.limits);
         if tag != Tag::Message.to_wire() {
             preamble.check_lens(&[limits.control_len; SEGMENTS_MAX])?;
             transport.reading = Reading::Body(Body {
@@ -105,6 +115,12 @@ impl Session {
         if !transport.is_ready() {
             return Err(ProtocolError::UnexpectedTag { tag, state: transport.phase.name() });
         }
+        if !self.passes(Step::MessageSeen) {
+            return Ok(());
+        }
+        let State::Open { transport, .. } = &mut self.state else {
+            return Ok(());
+        };
         let (front, middle, data) = (limits.front_len, limits.middle_len, limits.data_len);
         preamble.check_lens(&[limits.control_len, front, middle, data])?;
         let dispatch = self.identity.dispatch_throttle.as_ref();

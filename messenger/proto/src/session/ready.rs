@@ -6,7 +6,7 @@ use crate::error::ProtocolError;
 use crate::message::Message;
 use crate::session::outbox::GATHER_MAX;
 use crate::session::transport::{Phase, Received, Side, Transport};
-use crate::session::{Session, SessionEvent, State};
+use crate::session::{Session, SessionEvent, State, Step};
 use crate::v2::control::{Ack, Keepalive2, Keepalive2Ack};
 use crate::v2::{Tag, Utime, header};
 
@@ -19,6 +19,15 @@ const MESSAGE_SLICES: usize = 5;
 
 impl Session {
     pub(super) fn enter_ready(&mut self, now: Instant, reconnected: bool) {
+        if let Some(transport) = self.transport()
+            && transport.is_frozen()
+        {
+            transport.ready_when_resumed = Some(reconnected);
+            return;
+        }
+        if !self.passes(Step::Ready) {
+            return;
+        }
         let Some(transport) = self.transport() else {
             return;
         };
@@ -26,6 +35,7 @@ impl Session {
         let accepted = transport.side == Side::Acceptor;
         self.progress = now;
         self.backoff = Duration::ZERO;
+        self.established = true;
         self.events.push_back(SessionEvent::Ready { reconnected, accepted });
     }
 
@@ -38,6 +48,9 @@ impl Session {
         let (fields, ack_seq) = header::decode(&head)
             .map_err(|error| ProtocolError::Payload { what: Tag::Message.name(), error })?;
         self.on_ack(&Ack(ack_seq));
+        if !self.passes(Step::MessageDecoded) {
+            return Ok(());
+        }
         if fields.seq <= self.numbers.in_seq {
             // The permits go back with what is dropped here (T-7); reading goes on.
             self.stats.duplicates += 1;

@@ -13,7 +13,7 @@ use crate::entity::EntityName;
 use crate::error::ProtocolError;
 use crate::session::transport::{Phase, Side};
 use crate::session::{
-    CloseReason, Fault, IdentRequest, PeerIdent, Session, SessionEvent, State, Verdict,
+    CloseReason, Fault, IdentRequest, PeerIdent, Session, SessionEvent, State, Step, Verdict,
 };
 use crate::v2::control::{
     SessionReconnect, SessionReconnectOk, SessionReset, SessionRetry, SessionRetryGlobal, Wait,
@@ -24,6 +24,9 @@ const RETRIES_MAX: u32 = 3;
 
 impl Session {
     pub(super) fn send_reconnect(&mut self) {
+        if !self.passes(Step::Reconnect) {
+            return;
+        }
         let request = SessionReconnect {
             addrs: self.own_addrs(),
             client_cookie: self.numbers.client_cookie,
@@ -112,6 +115,12 @@ impl Session {
         let Phase::Judging(ident) = judged else {
             return;
         };
+        if matches!(verdict, Verdict::Retry { .. }) && !self.passes(Step::SessionRetry) {
+            return;
+        }
+        let Some(transport) = self.transport() else {
+            return;
+        };
         match (ident.request, verdict) {
             (IdentRequest::New { features, .. }, Verdict::Accept) => {
                 self.found(now, *ident, features);
@@ -158,9 +167,7 @@ impl Session {
         self.progress = accepted.progress;
         self.arrived = accepted.arrived;
 
-        let State::Open { transport, .. } = &mut self.state else {
-            panic!("an accepted session has a transport");
-        };
+        let transport = self.transport().expect("an accepted session has a transport");
         let Phase::Judging(ident) = std::mem::replace(&mut transport.phase, Phase::Accepting)
         else {
             panic!("an adopted session waits for a verdict");
@@ -178,9 +185,14 @@ impl Session {
             IdentRequest::Reconnect { connect_seq, msg_seq, .. } => {
                 self.numbers.connect_seq = connect_seq;
                 self.numbers.peer_global_seq = ident.global_seq;
-                transport.send(&SessionReconnectOk(self.numbers.in_seq));
                 self.drop_received(msg_seq);
-                self.enter_ready(now, true);
+                if self.passes(Step::ReconnectOk) {
+                    let ok = SessionReconnectOk(self.numbers.in_seq);
+                    if let Some(transport) = self.transport() {
+                        transport.send(&ok);
+                    }
+                    self.enter_ready(now, true);
+                }
             }
         }
         self.advance(now)

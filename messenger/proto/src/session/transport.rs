@@ -101,6 +101,10 @@ pub(super) struct Transport {
     pub(super) handshake_frames: u32,
     /// SESSION_RETRY answers among them.
     pub(super) retries: u32,
+    /// Held by an interceptor: only this many bytes of the outbox may leave, and nothing is read.
+    pub(super) frozen_at: Option<usize>,
+    /// What it was held in the middle of: becoming ready, for the first time or again.
+    pub(super) ready_when_resumed: Option<bool>,
 }
 
 impl Transport {
@@ -114,6 +118,8 @@ impl Transport {
             outbox: Outbox::default(),
             handshake_frames: 0,
             retries: 0,
+            frozen_at: None,
+            ready_when_resumed: None,
         }
     }
 
@@ -123,7 +129,14 @@ impl Transport {
 
     /// Whether more bytes can be taken.
     pub(super) fn is_reading(&self) -> bool {
-        !matches!(self.phase, Phase::Judging(_)) && !matches!(self.reading, Reading::Admission(_))
+        !matches!(self.phase, Phase::Judging(_))
+            && !matches!(self.reading, Reading::Admission(_))
+            && !self.is_frozen()
+    }
+
+    /// Whether an interceptor holds it.
+    pub(super) fn is_frozen(&self) -> bool {
+        self.frozen_at.is_some()
     }
 
     /// Queues a control frame behind everything written so far.

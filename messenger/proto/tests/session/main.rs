@@ -4,6 +4,7 @@
 
 mod conformance;
 mod faults;
+mod intercept;
 mod lossless;
 mod pair;
 mod probe;

@@ -3,13 +3,14 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use messenger_proto::{
-    Decision, EntityAddr, EntityName, EntityType, GlobalSeq, Identity, Limits, Message, Policy,
-    PolicySet, Session, SessionEvent, SessionOptions, TransportNews, UnixAnchor, Verdict,
+    Action, Decision, EntityAddr, EntityName, EntityType, GlobalSeq, Identity, Interceptor, Limits,
+    Message, Policy, PolicySet, Session, SessionEvent, SessionOptions, Step, TransportNews,
+    UnixAnchor, Verdict,
 };
 
 /// Index of a host.
@@ -50,6 +51,9 @@ pub(crate) struct Slot {
     pipe: Option<(usize, usize)>,
 }
 
+/// Decides about the steps of a host's sessions, which it tells apart by their slots.
+pub(crate) type Script = Arc<Mutex<dyn FnMut(usize, Step) -> Action + Send>>;
+
 pub(crate) struct Host {
     pub(crate) identity: Arc<Identity>,
     pub(crate) slots: Vec<Slot>,
@@ -58,6 +62,8 @@ pub(crate) struct Host {
     pub(crate) verdict: Option<Verdict>,
     /// Keeps messages' permits until told otherwise.
     pub(crate) hoards: bool,
+    /// Asked at each step of the sessions made from now.
+    pub(crate) script: Option<Script>,
 }
 
 /// One TCP connection: per direction, bytes under way; per end, whether it is open.
@@ -102,6 +108,7 @@ impl Pair {
             listening: true,
             verdict: None,
             hoards: false,
+            script: None,
         });
         let now = hosts[0].identity.anchor.instant;
         Self {
@@ -209,7 +216,12 @@ impl Pair {
         let unblocked = Arc::new(AtomicBool::new(false));
         let flag = Arc::clone(&unblocked);
         session.set_unblock(Arc::new(move || flag.store(true, Ordering::SeqCst)));
-        let slots = &mut self.hosts[host].slots;
+        let Host { slots, script, .. } = &mut self.hosts[host];
+        if let Some(script) = script.clone() {
+            let slot = slots.len();
+            let decide = move |step| (script.lock().unwrap())(slot, step);
+            session.set_interceptor(Interceptor::new(decide));
+        }
         slots.push(Slot { session, log: Vec::new(), received: Vec::new(), unblocked, pipe });
         slots.len() - 1
     }
