@@ -5,7 +5,7 @@
 //!   session      one conversation with a peer: handshake, queues, faults, backoff, replay
 //!   auth         who the peer is
 //!   v2           the msgr2 wire: banner, frames, control payloads
-//!   identity, policy, throttle, message, addr, entity      the nouns
+//!   identity, policy, throttle, message, rx_buffers, addr, entity      the nouns
 //!   crc, denc    checksums and primitive encodings
 //! ```
 //!
@@ -46,6 +46,7 @@ pub mod features;
 pub mod identity;
 pub mod message;
 pub mod policy;
+pub mod rx_buffers;
 pub mod session;
 pub mod throttle;
 pub mod v2;
@@ -56,6 +57,7 @@ pub use error::ProtocolError;
 pub use identity::{GlobalSeq, Identity, Limits, SessionOptions, UnixAnchor};
 pub use message::{Message, MessageHeader, msg_type};
 pub use policy::{Policy, PolicySet};
+pub use rx_buffers::{RX_BUFFERS_MAX, RxBuffers};
 pub use session::{
     Action, CloseReason, Decision, Fault, GATHER_MAX, Gather, IdentRequest, Interceptor, PeerFacts,
     PeerIdent, SendError, Session, SessionEvent, SessionStats, Step, TransportNews, Verdict,

@@ -36,6 +36,7 @@ use crate::error::ProtocolError;
 use crate::identity::Identity;
 use crate::message::{Message, PRIORITY_DEFAULT};
 use crate::policy::Policy;
+use crate::rx_buffers::RxBuffers;
 use crate::throttle::Unblock;
 use crate::v2::{Banner, Utime};
 
@@ -93,6 +94,7 @@ pub struct Session {
     disposable: bool,
     unblock: Unblock,
     interceptor: Option<Interceptor>,
+    rx_buffers: Arc<RxBuffers>,
     /// The latest time heard of.
     now: Instant,
     /// When bytes last went either way.
@@ -198,6 +200,7 @@ impl Session {
             disposable: false,
             unblock: Arc::new(|| ()),
             interceptor: None,
+            rx_buffers: Arc::default(),
             now,
             progress: now,
             arrived: now,
@@ -291,6 +294,11 @@ impl Session {
     /// Needed wherever a throttle is.
     pub fn set_unblock(&mut self, unblock: Unblock) {
         self.unblock = unblock;
+    }
+
+    /// Installs where the application posts buffers for the data of replies (contract C-13).
+    pub fn set_rx_buffers(&mut self, rx_buffers: Arc<RxBuffers>) {
+        self.rx_buffers = rx_buffers;
     }
 
     /// Queues a message; it is numbered when it is written. On an error it is handed back.

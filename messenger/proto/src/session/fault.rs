@@ -84,6 +84,9 @@ impl Session {
     /// Gives up the transport, or the attempt at one. What it held goes back: throttle permits,
     /// places in throttles' lines, buffers.
     pub(super) fn hang_up(&mut self) {
+        if let State::Open { transport, .. } = &mut self.state {
+            transport.return_buffer(&self.rx_buffers);
+        }
         if matches!(self.state, State::Dialling { .. } | State::Open { .. }) {
             self.state = State::Standby;
             self.events.push_back(SessionEvent::Hangup);

@@ -95,9 +95,28 @@ impl Inbox {
             return Some(self.ahead.split_to(len).freeze());
         }
         if len > self.ahead.len() && len > self.ahead_len / 2 {
-            self.begin_large(len);
+            self.place(BytesMut::zeroed(len));
         }
         None
+    }
+
+    /// Has the piece asked for, of `buffer`'s length, land there.
+    pub(super) fn place(&mut self, mut buffer: BytesMut) {
+        let ahead = self.filled.min(buffer.len());
+        buffer[..ahead].copy_from_slice(&self.ahead[..ahead]);
+        self.large = Some(Large { bytes: buffer, filled: ahead });
+        self.ahead.advance(ahead);
+        self.filled -= ahead;
+    }
+
+    /// Whether a piece has a buffer of its own already.
+    pub(super) fn is_placed(&self) -> bool {
+        self.large.is_some()
+    }
+
+    /// Takes out the buffer of an unfinished piece.
+    pub(super) fn displace(&mut self) -> Option<BytesMut> {
+        self.large.take().map(|large| large.bytes)
     }
 
     /// The last piece of a frame was taken.
@@ -115,14 +134,6 @@ impl Inbox {
         if self.is_idle() {
             self.ahead = BytesMut::new();
         }
-    }
-
-    fn begin_large(&mut self, len: usize) {
-        let mut bytes = BytesMut::zeroed(len);
-        bytes[..self.filled].copy_from_slice(&self.ahead[..self.filled]);
-        self.large = Some(Large { bytes, filled: self.filled });
-        self.ahead.advance(self.filled);
-        self.filled = 0;
     }
 
     /// Sees to it that the piece asked for fits and a read is worth its call.

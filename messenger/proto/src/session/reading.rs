@@ -89,7 +89,7 @@ impl Session {
                 Ok(true)
             }
             Reading::Body(_) => {
-                let Some(received) = transport.read_body()? else {
+                let Some(received) = transport.read_body(&self.rx_buffers)? else {
                     return Ok(false);
                 };
                 self.on_frame(now, received)?;

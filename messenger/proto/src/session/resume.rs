@@ -7,6 +7,7 @@
 //!             for this transport, or the old session adopts it
 //! ```
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use crate::entity::EntityName;
@@ -157,7 +158,11 @@ impl Session {
     pub fn adopt(&mut self, now: Instant, mut accepted: Self) -> Result<(), ProtocolError> {
         assert!(!self.is_closed(), "a closed session adopts nothing");
         self.now = now;
+        let buffers = Arc::clone(&self.rx_buffers);
         self.put_back_sent();
+        if let Some(transport) = self.transport() {
+            transport.return_buffer(&buffers);
+        }
         self.state = std::mem::replace(&mut accepted.state, State::Closed);
         self.own_ip = accepted.own_ip;
         self.peer.socket = accepted.peer.socket;

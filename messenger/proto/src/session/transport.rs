@@ -3,15 +3,19 @@
 use crate::error::ProtocolError;
 use crate::identity::SessionOptions;
 use crate::message::{MessagePermits, ReceiveStamps};
+use crate::rx_buffers::RxBuffers;
 use crate::session::admission::Admission;
 use crate::session::event::PeerIdent;
 use crate::session::inbox::Inbox;
 use crate::session::outbox::Outbox;
-use crate::v2::{Assembly, Control, Frame, Revision, Wire};
+use crate::v2::{Assembly, Control, Frame, Revision, Wire, header};
 
 /// Frames a peer may send before the session is ready. An honest one needs about ten, and each
 /// refused attempt costs it one; this bounds what we answer.
 pub(super) const HANDSHAKE_FRAMES_MAX: u32 = 64;
+
+/// Index of a message's data section among the segments of its frame.
+const DATA_SEGMENT: usize = 3;
 
 /// Who opened the TCP connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,6 +105,8 @@ pub(super) struct Transport {
     pub(super) handshake_frames: u32,
     /// SESSION_RETRY answers among them.
     pub(super) retries: u32,
+    /// The tid of the message whose data lands in a buffer of the application.
+    lent: Option<u64>,
     /// Held by an interceptor: only this many bytes of the outbox may leave, and nothing is read.
     pub(super) frozen_at: Option<usize>,
     /// What it was held in the middle of: becoming ready, for the first time or again.
@@ -118,6 +124,7 @@ impl Transport {
             outbox: Outbox::default(),
             handshake_frames: 0,
             retries: 0,
+            lent: None,
             frozen_at: None,
             ready_when_resumed: None,
         }
@@ -139,6 +146,16 @@ impl Transport {
         self.frozen_at.is_some()
     }
 
+    /// Gives back what the application lent for a message that will not complete here.
+    pub(super) fn return_buffer(&mut self, buffers: &RxBuffers) {
+        if let Some(tid) = self.lent.take() {
+            match self.inbox.displace() {
+                Some(buffer) => buffers.restore(tid, buffer),
+                None => buffers.spend(tid), // whole, and then its checksum was wrong
+            }
+        }
+    }
+
     /// Queues a control frame behind everything written so far.
     pub(super) fn send<C: Control>(&mut self, payload: &C) {
         let wire = self.wire;
@@ -146,15 +163,30 @@ impl Transport {
     }
 
     /// The frame whose body is being read, once its last byte is there.
-    pub(super) fn read_body(&mut self) -> Result<Option<Received>, ProtocolError> {
+    pub(super) fn read_body(
+        &mut self,
+        buffers: &RxBuffers,
+    ) -> Result<Option<Received>, ProtocolError> {
         let Reading::Body(body) = &mut self.reading else {
             return Ok(None);
         };
         while let Some(len) = body.assembly.wants() {
+            if buffers.count() > 0
+                && !self.inbox.is_placed()
+                && let Some(head) = body.assembly.head_before(DATA_SEGMENT)
+                && let Ok((header, _)) = header::decode(head)
+                && let Some(buffer) = buffers.lend(header.tid, len)
+            {
+                self.lent = Some(header.tid);
+                self.inbox.place(buffer);
+            }
             let Some(piece) = self.inbox.take(len) else {
                 return Ok(None);
             };
             body.assembly.push(piece)?;
+        }
+        if let Some(tid) = self.lent.take() {
+            buffers.spend(tid);
         }
         let received = Received {
             frame: body.assembly.finish(),

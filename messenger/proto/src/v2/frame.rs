@@ -157,6 +157,12 @@ impl Assembly {
         (self.next <= self.preamble.lens().len()).then(|| self.piece_len(self.next))
     }
 
+    /// The first segment, while the given other one is the next piece.
+    pub fn head_before(&self, segment: usize) -> Option<&[u8]> {
+        let is_next = self.next == segment && segment < self.preamble.lens().len();
+        is_next.then(|| &self.segments[0][..])
+    }
+
     /// Takes the next piece, of exactly the length that [`Assembly::wants`] tells.
     pub fn push(&mut self, mut piece: Bytes) -> Result<(), ProtocolError> {
         debug_assert_eq!(self.wants(), Some(piece.len()));

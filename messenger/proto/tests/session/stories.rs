@@ -3,8 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::BytesMut;
 use messenger_proto::message::{PRIORITY_HIGH, PRIORITY_HIGHEST, PRIORITY_LOW};
-use messenger_proto::{EntityType, GATHER_MAX, Message, Policy, SendError, Throttle, features};
+use messenger_proto::{
+    EntityType, GATHER_MAX, Message, Policy, RxBuffers, SendError, Throttle, features,
+};
 
 use crate::pair::{ALICE, BOB, Pair, identity, is_client, message};
 
@@ -268,4 +271,32 @@ fn an_idle_session_gives_up_its_read_ahead_buffer() {
     pair.advance(Duration::from_secs(2));
     let deadline = pair.session(BOB).poll_timeout().unwrap();
     assert_eq!(deadline, now + Duration::from_secs(900));
+}
+
+/// C-13, at every byte where the transport can break.
+#[test]
+fn a_reply_s_data_lands_in_the_buffer_posted_for_it() {
+    for cut in (0..3000).step_by(97) {
+        for len in [1, 77, 2000, 40_000] {
+            let mut pair = Pair::connected(Policy::lossless_client(), Policy::stateful_server());
+            let buffers = Arc::new(RxBuffers::default());
+            pair.session(ALICE).set_rx_buffers(Arc::clone(&buffers));
+            let buffer = BytesMut::with_capacity(len);
+            let address = buffer.as_ptr();
+            buffers.post(5, buffer).unwrap();
+            buffers.post(6, BytesMut::with_capacity(len - 1)).unwrap();
+            pair.cut_after = Some(cut + 1);
+            for tid in [4, 5, 6] {
+                pair.send(BOB, Message::new(42).with_tid(tid).with_data(vec![tid as u8; len]));
+            }
+            pair.advance(Duration::from_secs(1));
+            assert_eq!(pair.received_tids(ALICE), [4, 5, 6]);
+            let received = &pair.slot(ALICE).received;
+            assert!(received.iter().all(|m| m.data == vec![m.header.tid as u8; len]));
+            let in_place = |at: usize| received[at].data.as_ptr() == address;
+            assert_eq!([0, 1, 2].map(in_place), [false, true, false], "cut {cut}, len {len}");
+            assert!(buffers.revoke(6).is_some(), "too small: left alone");
+            assert_eq!(buffers.count(), 0);
+        }
+    }
 }
