@@ -70,9 +70,46 @@ pub struct Config {
     /// What a message counts at least in the dispatch queue, in bytes.
     pub ms_pq_min_cost: u64,
 
+    /// Bind blank addresses to IPv6.
+    pub ms_bind_ipv6: bool,
+    /// Dial from the address given to `client_bind`.
+    pub ms_bind_before_connect: bool,
+    /// Abort on a message that cannot be decoded, for tests, as the other three.
+    pub ms_die_on_bad_msg: bool,
+    /// Abort on a message that no dispatcher takes.
+    pub ms_die_on_unhandled_msg: bool,
+    /// Abort on a message that was received before.
+    pub ms_die_on_old_message: bool,
+    /// Abort on a message whose number does not follow the last one's.
+    pub ms_die_on_skipped_message: bool,
+
     /// For tests: each read and each write breaks its TCP connection first with a probability of
     /// one in this many; 0 never.
     pub ms_inject_socket_failures: u64,
+    /// Each write is put off with a probability of all but one in this many; 0 never.
+    pub ms_inject_network_congestion: u64,
+    /// Seconds a connection rests at points where races lurk, and a queued callback waits.
+    #[serde(with = "seconds")]
+    pub ms_inject_internal_delays: Duration,
+    /// Names of the types of peers whose messages are delivered late, as in `"osd mds"`.
+    pub ms_inject_delay_type: String,
+    /// With what probability a message of theirs, or a queued callback, is late.
+    pub ms_inject_delay_probability: f64,
+    /// Seconds, the most a message is late.
+    #[serde(with = "seconds")]
+    pub ms_inject_delay_max: Duration,
+    /// Makes what is injected repeatable; 0: a new sequence each time.
+    pub ms_inject_seed: u64,
+    /// Messages from and to monitors vanish.
+    pub ms_blackhole_mon: bool,
+    /// Messages from and to object storage daemons vanish.
+    pub ms_blackhole_osd: bool,
+    /// Messages from and to metadata servers vanish.
+    pub ms_blackhole_mds: bool,
+    /// Messages from and to managers vanish.
+    pub ms_blackhole_mgr: bool,
+    /// Messages from and to clients vanish.
+    pub ms_blackhole_client: bool,
 
     /// CPUs to pin workers to, one each; empty: not pinned.
     pub worker_cpus: Vec<usize>,
@@ -115,7 +152,24 @@ impl Default for Config {
             ms_dispatch_throttle_bytes: 100 << 20,
             ms_pq_max_tokens_per_priority: 16 << 20,
             ms_pq_min_cost: 64 << 10,
+            ms_bind_ipv6: false,
+            ms_bind_before_connect: false,
+            ms_die_on_bad_msg: false,
+            ms_die_on_unhandled_msg: false,
+            ms_die_on_old_message: false,
+            ms_die_on_skipped_message: false,
             ms_inject_socket_failures: 0,
+            ms_inject_network_congestion: 0,
+            ms_inject_internal_delays: Duration::ZERO,
+            ms_inject_delay_type: String::new(),
+            ms_inject_delay_probability: 0.0,
+            ms_inject_delay_max: Duration::from_secs(1),
+            ms_inject_seed: 0,
+            ms_blackhole_mon: false,
+            ms_blackhole_osd: false,
+            ms_blackhole_mds: false,
+            ms_blackhole_mgr: false,
+            ms_blackhole_client: false,
             worker_cpus: Vec::new(),
             worker_inbox_items: non_zero(8192),
             send_queue_messages: non_zero(limits.queue_messages),
@@ -414,6 +468,10 @@ impl Config {
             (
                 self.ms_pq_min_cost <= self.ms_pq_max_tokens_per_priority,
                 "ms_pq_min_cost must be at most ms_pq_max_tokens_per_priority",
+            ),
+            (
+                (0.0..=1.0).contains(&self.ms_inject_delay_probability),
+                "ms_inject_delay_probability must be between 0 and 1",
             ),
             (self.ms_tcp_listen_backlog >= 1, "ms_tcp_listen_backlog must be at least 1"),
             (self.accepting_connections >= 1, "accepting_connections must be at least 1"),

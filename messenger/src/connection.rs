@@ -15,8 +15,9 @@
 use crate::endpoint::Endpoint;
 use crate::worker_loop::{Ask, Command};
 use crate::workers::Gate;
-use messenger_proto::message::{Message, PRIORITY_DEFAULT};
-use messenger_proto::{EntityAddrVec, EntityName, EntityType, PeerFacts};
+use bytes::BytesMut;
+use messenger_proto::message::Message;
+use messenger_proto::{Action, EntityAddrVec, EntityName, EntityType, PeerFacts, RxBuffers};
 use std::any::Any;
 use std::fmt;
 use std::net::SocketAddr;
@@ -45,6 +46,7 @@ struct Shared {
     slot: AtomicUsize,
     outgoing: Outgoing,
     facts: Mutex<PeerFacts>,
+    rx_buffers: Arc<RxBuffers>,
     priv_data: Mutex<Option<PrivData>>,
 }
 
@@ -116,6 +118,7 @@ impl Connection {
             slot: AtomicUsize::new(NO_SLOT),
             outgoing: Outgoing::default(),
             facts: Mutex::new(facts),
+            rx_buffers: Arc::default(),
             priv_data: Mutex::new(None),
         }))
     }
@@ -136,13 +139,16 @@ impl Connection {
             return Err(SendError::Closed(message));
         }
         if message.header.priority == 0 {
-            message.header.priority = PRIORITY_DEFAULT;
+            message.header.priority = endpoint.options.send_priority;
         }
         let Home::Worker(gate) = &self.0.home else {
             return endpoint.send_to_self(message);
         };
         if !endpoint.fits(&message) {
             return Err(SendError::TooLong(message));
+        }
+        if endpoint.options.injection.swallows(self.peer_type()) {
+            return Ok(());
         }
         let bytes = message.payload_len();
         if !self.reserve(bytes, endpoint.queue_limits()) {
@@ -178,6 +184,30 @@ impl Connection {
     /// Makes the connection lossy from now: its next fault ends it (C-6).
     pub fn mark_disposable(&self) {
         self.ask(Flag::Disposable, Ask::MarkDisposable);
+    }
+
+    /// Posts a buffer for the data of the message that will come with this tid: it is read straight
+    /// into the buffer, which then is [`Message::data`] (C-13). The buffer's capacity must be at
+    /// least the data's length, or it is left alone.
+    ///
+    /// # Errors
+    /// Gives the buffer back if [`RX_BUFFERS_MAX`](messenger_proto::RX_BUFFERS_MAX) are posted.
+    pub fn post_rx_buffer(&self, tid: u64, buffer: BytesMut) -> Result<(), BytesMut> {
+        self.0.rx_buffers.post(tid, buffer)
+    }
+
+    /// Takes a posted buffer back, at any time. `None`: it is unknown, used up, or being read into
+    /// at this moment; in the last case it comes with its message.
+    pub fn revoke_rx_buffer(&self, tid: u64) -> Option<BytesMut> {
+        self.0.rx_buffers.revoke(tid)
+    }
+
+    /// Lets a connection go on that was held at a step, see
+    /// [`Messenger::set_interceptor`](crate::Messenger::set_interceptor).
+    pub fn resume(&self, action: Action) {
+        if !self.is_loopback() && !self.has(Flag::Closed) {
+            self.tell_home(Ask::Resume(action));
+        }
     }
 
     /// Ends the connection with [`Dispatcher::handle_reset`](crate::Dispatcher::handle_reset).
@@ -287,6 +317,14 @@ impl Connection {
 
     pub(crate) fn lower(&self, flag: Flag) {
         self.0.flags.fetch_and(!(flag as u32), Ordering::AcqRel);
+    }
+
+    pub(crate) fn rx_buffers(&self) -> &Arc<RxBuffers> {
+        &self.0.rx_buffers
+    }
+
+    pub(crate) fn facts_copy(&self) -> PeerFacts {
+        self.facts().clone()
     }
 
     pub(crate) fn set_facts(&self, facts: &PeerFacts) {

@@ -10,6 +10,7 @@
 
 use crate::connection::Connection;
 use crate::dispatcher::Dispatchers;
+use crate::endpoint::{DieOn, Endpoint};
 use crate::priority_queue::{CONTROL_CLASS, PriorityQueue, Weights};
 use messenger_proto::message::{Message, PRIORITY_HIGHEST};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -120,9 +121,15 @@ impl DispatchQueue {
     }
 
     /// The dispatch thread: hands out until [`DispatchQueue::stop`], then the news that are left.
-    pub(crate) fn run(&self, dispatchers: &Dispatchers) {
+    pub(crate) fn run(&self, endpoint: &Endpoint) {
         while let Some((item, stopped)) = self.next() {
-            hand_out(dispatchers, item, stopped);
+            if let Item::News(connection, _) = &item {
+                let delay = endpoint.options.injection.callback_delay(connection.id());
+                if !delay.is_zero() {
+                    std::thread::sleep(delay); // for tests, contract Q-12
+                }
+            }
+            hand_out(endpoint, item, stopped);
         }
     }
 
@@ -147,21 +154,22 @@ impl DispatchQueue {
     }
 }
 
-fn hand_out(dispatchers: &Dispatchers, item: Item, stopped: bool) {
+fn hand_out(endpoint: &Endpoint, item: Item, stopped: bool) {
     match item {
-        Item::News(connection, news) => tell(dispatchers, &connection, news),
+        Item::News(connection, news) => tell(&endpoint.dispatchers, &connection, news),
         Item::Message(connection, message) if !stopped && !connection.is_down() => {
-            dispatch(dispatchers, &connection, message);
+            dispatch(endpoint, &connection, message);
         }
         Item::Message(..) => {}
     }
 }
 
-fn dispatch(dispatchers: &Dispatchers, connection: &Connection, mut message: Message) {
+fn dispatch(endpoint: &Endpoint, connection: &Connection, mut message: Message) {
     message.stamps.dispatch = Some(Instant::now());
-    if let Err(message) = dispatchers.dispatch(connection, message) {
+    if let Err(message) = endpoint.dispatchers.dispatch(connection, message) {
         let kind = message.header.kind;
         tracing::error!(%connection, kind, "no dispatcher took this message; dropped");
+        DieOn::judge(endpoint.options.die_on.unhandled_msg, connection, "unhandled message");
     }
 }
 
@@ -247,8 +255,9 @@ mod tests {
 
         /// Hands out what is queued.
         fn run(&self) -> Vec<String> {
+            let endpoint = bench::endpoint(self.dispatchers.clone());
             while let Some((item, stopped)) = self.next_if_any() {
-                hand_out(&self.dispatchers, item, stopped);
+                hand_out(&endpoint, item, stopped);
             }
             std::mem::take(&mut self.notes.lock().unwrap())
         }
@@ -314,7 +323,7 @@ mod tests {
         desk.queue.tell(desk.one.clone(), News::Reset);
         desk.queue.stop();
         desk.queue.tell(desk.two.clone(), News::Accept);
-        desk.queue.run(&desk.dispatchers);
+        desk.queue.run(&bench::endpoint(desk.dispatchers.clone()));
         assert_eq!(*desk.notes.lock().unwrap(), ["a reset"]);
     }
 

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   worker thread (never block there)           dispatch thread (one per messenger)
+//!     handle_fast_authentication
 //!     handle_fast_connect / handle_fast_accept    handle_connect / handle_accept
 //!     fast_preprocess                             dispatch
 //!     can_fast_dispatch? -> fast_dispatch         handle_remote_reset, handle_reset
@@ -59,6 +60,15 @@ pub trait Dispatcher: Send + Sync {
     fn dispatch(&self, connection: &Connection, message: Message) -> Result<(), Message> {
         let _ = connection;
         Err(message)
+    }
+
+    /// A peer proved who it is; this is the moment to attach a session of the application's to the
+    /// connection, see [`Connection::set_priv_data`]. `false` turns the peer away. Called before
+    /// any other callback of the connection, and again when the peer comes back on a new TCP
+    /// connection, then for that one. All dispatchers must agree (D-12). Worker thread.
+    fn handle_fast_authentication(&self, connection: &Connection) -> bool {
+        let _ = connection;
+        true
     }
 
     /// Our connection became usable, for the first time or again; called before any message of the
@@ -202,6 +212,12 @@ impl Dispatchers {
         }
         drop(permit);
         Err(message)
+    }
+
+    /// Whether all dispatchers let the peer in; one that panics does not.
+    pub(crate) fn admit(&self, connection: &Connection) -> bool {
+        let admits = |place: &Place| place.dispatcher.handle_fast_authentication(connection);
+        self.all.iter().all(|place| self.guard(connection, false, || admits(place)))
     }
 
     /// Calls all dispatchers.

@@ -5,26 +5,64 @@
 use crate::connection::{Connection, SendError};
 use crate::dispatch_queue::{DispatchQueue, News};
 use crate::dispatcher::Dispatchers;
+use crate::injection::Injection;
 use crate::loopback::LocalQueue;
 use crate::priority_queue::Weights;
 use crate::registry::Registry;
 use messenger_proto::message::Message;
-use messenger_proto::{EntityAddr, EntityAddrVec, Identity, Limits, PeerFacts};
+use messenger_proto::{Action, EntityAddr, EntityAddrVec, Identity, Limits, PeerFacts, Step};
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
 /// What an [`Endpoint`] is told apart from its identity.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(crate) struct EndpointOptions {
     /// `ms_learn_addr_from_peer`.
     pub(crate) learn_addr: bool,
     /// Most accepted connections whose session is not ready.
     pub(crate) accepting_max: usize,
     pub(crate) weights: Weights,
-    /// `ms_inject_socket_failures`.
-    pub(crate) inject_socket_failures: u64,
+    /// Priority of messages that name none.
+    pub(crate) send_priority: u16,
+    /// Where dials come from, see `Messenger::client_bind`.
+    pub(crate) connect_from: Option<SocketAddr>,
+    pub(crate) die_on: DieOn,
+    pub(crate) injection: Injection,
+    pub(crate) intercept: Option<Intercept>,
+}
+
+/// What ends the process, in tests of peers: `ms_die_on_*`.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct DieOn {
+    pub(crate) bad_msg: bool,
+    pub(crate) unhandled_msg: bool,
+    pub(crate) old_message: bool,
+    pub(crate) skipped_message: bool,
+}
+
+impl DieOn {
+    /// Ends the process if `what` is one of the deadly sins.
+    pub(crate) fn judge(deadly: bool, connection: &Connection, what: &str) {
+        if deadly {
+            tracing::error!(%connection, what, "ms_die_on: aborting");
+            std::process::abort();
+        }
+    }
+}
+
+/// Decides about the steps of connections, on their threads: it must not block. See [`Step`].
+#[derive(Clone)]
+pub(crate) struct Intercept(pub(crate) Arc<Decide>);
+
+type Decide = dyn Fn(&Connection, Step) -> Action + Send + Sync;
+
+impl fmt::Debug for Intercept {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Intercept")
+    }
 }
 
 /// The running part of a messenger, shared with workers and dispatch threads.
@@ -34,8 +72,8 @@ pub(crate) struct Endpoint {
     pub(crate) queue: DispatchQueue,
     pub(crate) local: LocalQueue,
     pub(crate) registry: Registry,
+    pub(crate) options: EndpointOptions,
     identity: Mutex<Arc<Identity>>,
-    options: EndpointOptions,
     limits: Limits,
     loopback: OnceLock<Connection>,
     last_connection_id: AtomicU64,
@@ -112,6 +150,21 @@ impl Endpoint {
         *identity = Arc::new(learned);
     }
 
+    /// Has other addresses from now: sessions made before keep the old ones (contracts M-10, M-12).
+    pub(crate) fn set_addrs(&self, addrs: EntityAddrVec) {
+        let mut identity = self.lock_identity();
+        let mut facts = self.loopback().facts_copy();
+        facts.socket = addrs.first().and_then(|addr| addr.socket);
+        facts.addrs = addrs.clone();
+        self.loopback().set_facts(&facts);
+        *identity = Arc::new(Identity { addrs, ..Identity::clone(&identity) });
+    }
+
+    /// The loopback connection was made, or made anew.
+    pub(crate) fn tell_loopback(&self) {
+        self.dispatchers.tell(self.loopback(), |d, c| d.handle_fast_connect(c));
+    }
+
     /// Whether the message's sections are within the limits of a session.
     pub(crate) fn fits(&self, message: &Message) -> bool {
         let within = |len: usize, limit: u32| u32::try_from(len).is_ok_and(|len| len <= limit);
@@ -133,12 +186,6 @@ impl Endpoint {
         message.stamps.throttle = now;
         message.stamps.recv_complete = now;
         self.local.push(message)
-    }
-
-    /// Whether a socket is to break now, for a test; `draw` is random.
-    pub(crate) fn injects_failure(&self, draw: impl FnOnce() -> u64) -> bool {
-        let one_in = self.options.inject_socket_failures;
-        one_in > 0 && draw().is_multiple_of(one_in)
     }
 
     /// Takes one of the places for accepted connections that are not ready.
@@ -196,8 +243,10 @@ pub(crate) enum Delivered {
 #[cfg(test)]
 pub(crate) mod bench {
     use super::*;
+    use crate::config::Config;
     use crate::inbox::Inbox;
     use crate::workers::Gate;
+    use messenger_proto::message::PRIORITY_DEFAULT;
     use messenger_proto::{
         EntityName, EntityType, GlobalSeq, IdentRequest, PeerIdent, PolicySet, SessionOptions,
         UnixAnchor,
@@ -220,7 +269,11 @@ pub(crate) mod bench {
             learn_addr: true,
             accepting_max: 2,
             weights: Weights::default(),
-            inject_socket_failures: 0,
+            send_priority: PRIORITY_DEFAULT,
+            connect_from: None,
+            die_on: DieOn::default(),
+            injection: Injection::new(&Config::default(), 1),
+            intercept: None,
         };
         Endpoint::new(identity, dispatchers, options)
     }

@@ -2,7 +2,7 @@
 
 use crate::config::{ConfigError, MsType};
 use crate::connection::SendError;
-use messenger_proto::{EntityAddrVec, EntityType};
+use messenger_proto::{EntityAddr, EntityAddrVec, EntityType};
 use netstack::stack::SocketError;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -49,6 +49,12 @@ pub enum Error {
         /// `ms_bind_port_max`.
         max: u16,
     },
+    /// The wire protocol of that type of address is not spoken here.
+    #[error("{0} is not an address of msgr2, the only protocol spoken here")]
+    AddrType(EntityAddr),
+    /// Public and local addresses do not pair up.
+    #[error("there must be one public address for each local one")]
+    PublicAddrs,
     /// Only before `start`.
     #[error("the messenger is started already")]
     Started,

@@ -81,6 +81,7 @@ mod endpoint;
 mod error;
 pub mod event_center;
 pub mod inbox;
+mod injection;
 mod loopback;
 mod messenger;
 mod metrics;
@@ -103,5 +104,6 @@ pub use metrics::{MessengerCounters, WorkerCounters};
 pub use workers::{Workers, WorkersOptions};
 
 pub use messenger_proto::{
-    EntityAddr, EntityAddrVec, EntityName, EntityType, Message, Policy, Throttle, msg_type,
+    Action, AddrType, EntityAddr, EntityAddrVec, EntityName, EntityType, Message, Policy, Step,
+    Throttle, msg_type,
 };

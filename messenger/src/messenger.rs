@@ -9,17 +9,20 @@
 use crate::config::Config;
 use crate::connection::Connection;
 use crate::dispatcher::{Dispatcher, DispatcherPriority, Dispatchers};
-use crate::endpoint::{Endpoint, EndpointOptions};
+use crate::endpoint::{DieOn, Endpoint, EndpointOptions, Intercept};
 use crate::error::Error;
+use crate::injection::Injection;
 use crate::metrics::MessengerCounters;
 use crate::priority_queue::Weights;
 use crate::registry::Found;
 use crate::transport;
 use crate::worker_loop::{Command, Dial, Listen, ListenerOwner, facts_to_dial};
 use crate::workers::{ANSWER_WITHIN, Gate, Workers};
+use binding::Bound;
+use messenger_proto::message::PRIORITY_DEFAULT;
 use messenger_proto::{
-    AddrType, EntityAddr, EntityAddrVec, EntityName, EntityType, GlobalSeq, Identity, Message,
-    Policy, PolicySet, Throttle, UnixAnchor,
+    Action, AddrType, EntityAddr, EntityAddrVec, EntityName, EntityType, GlobalSeq, Identity,
+    Message, Policy, PolicySet, Step, Throttle, UnixAnchor,
 };
 use netstack::stack::SocketError;
 use std::fmt;
@@ -30,6 +33,8 @@ use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{JoinHandle, ThreadId};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+mod binding;
 
 /// How a connection is wanted, see [`Messenger::connect_to`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -58,8 +63,12 @@ struct Life {
     phase: Phase,
     nonce: u32,
     policies: PolicySet,
+    send_priority: u16,
+    intercept: Option<Intercept>,
+    /// Where dials come from; chosen by the transport if absent.
+    connect_from: Option<SocketAddr>,
     dispatchers: Dispatchers,
-    bound: Vec<SocketAddr>,
+    bound: Vec<Bound>,
     /// Our dispatch threads, which must not wait for themselves.
     threads: Vec<ThreadId>,
 }
@@ -109,6 +118,9 @@ impl Messenger {
             phase: Phase::Setup,
             nonce: random_nonce()?,
             policies: PolicySet::default(),
+            send_priority: PRIORITY_DEFAULT,
+            intercept: None,
+            connect_from: None,
             dispatchers: Dispatchers::default(),
             bound: Vec::new(),
             threads: Vec::new(),
@@ -163,6 +175,37 @@ impl Messenger {
         self.lock().policies.get(kind).clone()
     }
 
+    /// Sets the priority of messages that name none (M-25), 127 otherwise.
+    ///
+    /// # Errors
+    /// [`Error::Started`] after `start`.
+    pub fn set_default_send_priority(&self, priority: u16) -> Result<(), Error> {
+        self.in_setup(|life| life.send_priority = priority)
+    }
+
+    /// Has `intercept` decide at each numbered step of each connection's life (semantics 1.12): go
+    /// on, break the transport, end the connection, or hold it until [`Connection::resume`]. For
+    /// tests. It is called on the connection's thread and must not block.
+    ///
+    /// # Errors
+    /// [`Error::Started`] after `start`.
+    pub fn set_interceptor(
+        &self,
+        intercept: impl Fn(&Connection, Step) -> Action + Send + Sync + 'static,
+    ) -> Result<(), Error> {
+        self.in_setup(|life| life.intercept = Some(Intercept(Arc::new(intercept))))
+    }
+
+    /// Lets messages from and to peers of one type vanish, or no more (C-14). For tests; also set
+    /// by `ms_blackhole_*`.
+    ///
+    /// # Errors
+    /// [`Error::NotRunning`].
+    pub fn set_blackhole(&self, kind: EntityType, open: bool) -> Result<(), Error> {
+        self.endpoint()?.options.injection.set_blackhole(kind, open);
+        Ok(())
+    }
+
     /// Sets both budgets for messages from one type of peer (M-24).
     ///
     /// # Errors
@@ -200,27 +243,6 @@ impl Messenger {
         self.in_setup(|life| life.dispatchers.add_tail(dispatcher, priority))
     }
 
-    /// Binds one more address on every worker; peers are accepted from `start` on. Port 0 stands
-    /// for the first free one of `ms_bind_port_min` to `ms_bind_port_max`. Waits for the workers,
-    /// and between tries for an explicit port that is in use. Returns all addresses of the
-    /// messenger (M-7 to M-9). All workers bind or none.
-    ///
-    /// # Errors
-    /// [`Error::Started`], [`Error::Bind`], [`Error::NoFreePort`], [`Error::OwnThread`] on a
-    /// worker thread.
-    pub fn bind(&self, addr: SocketAddr) -> Result<EntityAddrVec, Error> {
-        self.in_setup(|_| ())?;
-        if self.workers.runs_current_thread() {
-            return Err(Error::OwnThread("bind"));
-        }
-        let addr = match addr.port() {
-            0 => self.bind_some_port(addr)?,
-            _ => self.bind_port(addr)?,
-        };
-        self.in_setup(|life| life.bound.push(addr))?;
-        Ok(self.addrs())
-    }
-
     /// Becomes ready: accepts on bound addresses, dispatches, connects (M-6, M-13).
     ///
     /// # Errors
@@ -236,7 +258,11 @@ impl Messenger {
             EndpointOptions {
                 learn_addr: self.config.ms_learn_addr_from_peer,
                 accepting_max: self.config.accepting_connections,
-                inject_socket_failures: self.config.ms_inject_socket_failures,
+                send_priority: life.send_priority,
+                connect_from: life.connect_from,
+                die_on: self.die_on(),
+                injection: Injection::new(&self.config, life.nonce.into()),
+                intercept: life.intercept.clone(),
                 weights: Weights {
                     min_cost: self.config.ms_pq_min_cost,
                     max_tokens: self.config.ms_pq_max_tokens_per_priority,
@@ -251,8 +277,7 @@ impl Messenger {
         let running = Running { endpoint: Arc::clone(&endpoint), threads };
         life.phase = Phase::Running(running);
         drop(life); // the callback may call us
-        let loopback = endpoint.loopback();
-        endpoint.dispatchers.tell(loopback, |d, c| d.handle_fast_connect(c));
+        endpoint.tell_loopback();
         Ok(())
     }
 
@@ -451,31 +476,6 @@ impl Messenger {
         Err(Error::Busy)
     }
 
-    fn bind_port(&self, addr: SocketAddr) -> Result<SocketAddr, Error> {
-        let mut tries_left = self.config.ms_bind_retry_count;
-        loop {
-            match self.listen(addr) {
-                Err(SocketError::AddressInUse(_)) if tries_left > 0 => {
-                    tries_left -= 1;
-                    std::thread::sleep(self.config.ms_bind_retry_delay);
-                }
-                outcome => return outcome.map_err(|source| Error::Bind { addr, source }),
-            }
-        }
-    }
-
-    fn bind_some_port(&self, mut addr: SocketAddr) -> Result<SocketAddr, Error> {
-        let (min, max) = (self.config.ms_bind_port_min, self.config.ms_bind_port_max);
-        for port in min..=max {
-            addr.set_port(port);
-            match self.listen(addr) {
-                Err(SocketError::AddressInUse(_)) => {}
-                outcome => return outcome.map_err(|source| Error::Bind { addr, source }),
-            }
-        }
-        Err(Error::NoFreePort { ip: addr.ip(), min, max })
-    }
-
     /// Listens on every worker, or on none (M-9).
     fn listen(&self, addr: SocketAddr) -> Result<SocketAddr, SocketError> {
         for gate in self.workers.gates() {
@@ -492,14 +492,18 @@ impl Messenger {
                 Err(SocketError::Io(io::Error::other(gone)))
             });
             if let Err(error) = listening {
-                for done in self.unlisten(Some(addr)) {
-                    // No answer, no listener.
-                    let _ = done.recv_timeout(ANSWER_WITHIN);
-                }
+                self.unlisten_and_wait(addr);
                 return Err(error);
             }
         }
         Ok(addr)
+    }
+
+    fn unlisten_and_wait(&self, addr: SocketAddr) {
+        for done in self.unlisten(Some(addr)) {
+            // No answer, no listener.
+            let _ = done.recv_timeout(ANSWER_WITHIN);
+        }
     }
 
     /// Closes our listeners, or those at one address; each worker answers when it is done.
@@ -532,6 +536,15 @@ impl Messenger {
         self.changed.notify_all();
         life.nonce = nonce?;
         Ok(())
+    }
+
+    fn die_on(&self) -> DieOn {
+        DieOn {
+            bad_msg: self.config.ms_die_on_bad_msg,
+            unhandled_msg: self.config.ms_die_on_unhandled_msg,
+            old_message: self.config.ms_die_on_old_message,
+            skipped_message: self.config.ms_die_on_skipped_message,
+        }
     }
 
     fn identity(&self, life: &Life) -> Identity {
@@ -581,7 +594,7 @@ impl Life {
             return EntityAddr::unbound(self.nonce).into();
         }
         let bound = self.bound.iter();
-        EntityAddrVec(bound.map(|addr| EntityAddr::v2(*addr, self.nonce)).collect())
+        EntityAddrVec(bound.map(|bound| EntityAddr::v2(bound.public, self.nonce)).collect())
     }
 }
 
@@ -613,7 +626,7 @@ fn start_dispatching(endpoint: &Arc<Endpoint>) -> io::Result<Vec<JoinHandle<()>>
         thread.spawn(move || body(&endpoint))
     };
     let local = spawn("ms_local", |e| e.local.run(e))?;
-    let dispatch = spawn("ms_dispatch", |e| e.queue.run(&e.dispatchers));
+    let dispatch = spawn("ms_dispatch", |e| e.queue.run(e));
     match dispatch {
         Ok(dispatch) => Ok(vec![local, dispatch]),
         Err(error) => {

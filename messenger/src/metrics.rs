@@ -33,6 +33,7 @@ impl Counters {
         sum.acks_sent += now.acks_sent - before.acks_sent;
         sum.messages_acked += now.messages_acked - before.messages_acked;
         sum.duplicates += now.duplicates - before.duplicates;
+        sum.skipped += now.skipped - before.skipped;
         sum.aborted_frames += now.aborted_frames - before.aborted_frames;
         sum.throttle_waits += now.throttle_waits - before.throttle_waits;
         sum.protocol_errors += now.protocol_errors - before.protocol_errors;
@@ -59,6 +60,7 @@ impl Counters {
             ("msgr_acks_sent", sessions.acks_sent),
             ("msgr_acked_messages", sessions.messages_acked),
             ("msgr_duplicate_messages", sessions.duplicates),
+            ("msgr_skipped_messages", sessions.skipped),
             ("msgr_aborted_frames", sessions.aborted_frames),
             ("msgr_throttle_waits", sessions.throttle_waits),
             ("msgr_protocol_errors", sessions.protocol_errors),

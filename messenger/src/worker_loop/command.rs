@@ -5,7 +5,7 @@ use crate::connection::Connection;
 use crate::endpoint::Endpoint;
 use crate::metrics::WorkerCounters;
 use crate::workers::Gate;
-use messenger_proto::{EntityAddr, EntityType, Message, PeerIdent, Verdict};
+use messenger_proto::{Action, EntityAddr, EntityType, Message, PeerIdent, Verdict};
 use netstack::stack::SocketError;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -58,6 +58,8 @@ pub(crate) enum Ask {
     Judge(Newcomer),
     /// The decision about this newcomer.
     Resolve(Verdict),
+    /// Goes on after an interceptor held it.
+    Resume(Action),
     /// There was nobody to decide about this newcomer: it may ask again.
     Introduce(Box<PeerIdent>),
 }

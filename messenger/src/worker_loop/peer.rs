@@ -5,12 +5,13 @@ use super::processor::Accepted;
 use super::{Dial, Fate, READ_BYTES_PER_TURN, SEND_BYTES_PER_TURN, Target, Tools};
 use crate::connection::{Connection, Flag};
 use crate::dispatch_queue::News;
-use crate::endpoint::{Delivered, Endpoint};
+use crate::endpoint::{Delivered, DieOn, Endpoint};
 use crate::event_center::TimerId;
+use crate::injection::Injector;
 use crate::registry::RegistryClosed;
 use messenger_proto::{
-    EntityAddrVec, GATHER_MAX, Message, PeerFacts, PeerIdent, Session, SessionEvent, SessionStats,
-    TransportNews, Verdict,
+    EntityAddrVec, GATHER_MAX, Interceptor, Message, PeerFacts, PeerIdent, ProtocolError, Session,
+    SessionEvent, SessionStats, TransportNews, Verdict,
 };
 use netstack::stack::{ConnectOptions, ConnectedSocket, Readiness, Received, SocketError, Worker};
 use std::net::SocketAddr;
@@ -30,6 +31,8 @@ pub(crate) struct Peer {
     touched: bool,
     /// It takes one of the places for sessions that were accepted and are not ready.
     accepting: bool,
+    /// The application let its peer in.
+    admitted: bool,
     /// An older session of its peer decides about it.
     judged: bool,
     /// Messages and bytes that went into the session and have not left it, as of the last look.
@@ -38,6 +41,8 @@ pub(crate) struct Peer {
     stats: SessionStats,
     /// The facts that change while a session stands, as the handle shows them.
     keepalives: (Option<Instant>, Option<Duration>),
+    /// None unless faults are injected.
+    injector: Option<Box<Injector>>,
 }
 
 /// What a newcomer leaves to the session that adopts it.
@@ -113,6 +118,7 @@ impl Peer {
         let mut peer = Self::new(key, session, connection, endpoint, tools);
         peer.accepting = true;
         peer.touched = true;
+        peer.reach_race_point(now);
         peer.attach(socket, true, tools);
         // What came with the last packet of the handshake may be known to the stack only.
         peer.read_again(tools);
@@ -129,6 +135,12 @@ impl Peer {
         connection.set_slot(Some(key));
         let to_unblock = connection.clone();
         session.set_unblock(Arc::new(move || to_unblock.unblock()));
+        session.set_rx_buffers(Arc::clone(connection.rx_buffers()));
+        if let Some(intercept) = endpoint.options.intercept.clone() {
+            let of = connection.clone();
+            session.set_interceptor(Interceptor::new(move |step| (intercept.0)(&of, step)));
+        }
+        let injector = endpoint.options.injection.injector(connection.id());
         tools.counters.created_connections += 1;
         Self {
             key,
@@ -139,10 +151,12 @@ impl Peer {
             timer: None,
             touched: false,
             accepting: false,
+            admitted: false,
             judged: false,
             queued: (0, 0),
             stats: SessionStats::default(),
             keepalives: (None, None),
+            injector,
         }
     }
 
@@ -167,6 +181,10 @@ impl Peer {
                 self.read_again(tools);
             }
             Ask::Introduce(ident) => self.introduce(now, ident),
+            Ask::Resume(action) => {
+                self.session.resume(now, action);
+                self.read_again(tools);
+            }
             Ask::Judge(_) => unreachable!("the loop decides about newcomers"),
         }
     }
@@ -211,6 +229,9 @@ impl Peer {
         {
             transport.blocked = false;
         }
+        if self.is_paused(now) {
+            return; // its timer has it look again
+        }
         if self.is_open(now, tools) && readiness.is_readable() {
             self.receive(now, tools);
         }
@@ -219,6 +240,11 @@ impl Peer {
     /// Its timer fired, maybe early: a deadline that moves on does not move the timer.
     pub(crate) fn on_timer<W: Worker>(&mut self, now: Instant, tools: &mut Tools<W>) {
         self.timer = None;
+        if let Some(injector) = &mut self.injector
+            && injector.ends_pause(now)
+        {
+            self.look_again(tools);
+        }
         if self.session.poll_timeout().is_some_and(|deadline| deadline <= now) {
             self.session.handle_timeout(now);
             self.deliver(now, tools);
@@ -238,6 +264,7 @@ impl Peer {
     /// The end of its turn: events, output, timer, accounts.
     pub(crate) fn finish<W: Worker>(&mut self, now: Instant, tools: &mut Tools<W>) -> Fate {
         self.touched = false;
+        self.deliver_late(Some(now), tools);
         self.deliver(now, tools);
         self.transmit(now, tools);
         self.deliver(now, tools);
@@ -277,14 +304,18 @@ impl Peer {
     pub(crate) fn deliver<W: Worker>(&mut self, now: Instant, tools: &mut Tools<W>) {
         while let Some(event) = self.session.poll_event() {
             match event {
-                SessionEvent::Message(message) => self.deliver_message(message, tools),
+                SessionEvent::Message(message) => self.on_message(now, message, tools),
                 SessionEvent::Dial { to } => self.connect(now, to, tools),
-                SessionEvent::Hangup => self.hang_up(now, false, tools),
+                SessionEvent::Hangup => {
+                    self.hang_up(now, false, tools);
+                    self.deliver_late(None, tools);
+                }
                 SessionEvent::Ident(ident) => self.introduce(now, ident),
                 SessionEvent::Ready { accepted, .. } => self.on_session_ready(accepted),
                 SessionEvent::LearnedAddr(seen) => self.endpoint.learn(seen),
                 SessionEvent::Refused => self.tell(News::Refused),
                 SessionEvent::RemoteReset => {
+                    self.drop_late();
                     self.endpoint.queue.discard(&self.connection);
                     self.tell(News::RemoteReset);
                 }
@@ -300,6 +331,57 @@ impl Peer {
         if !self.session.is_ready() {
             self.connection.lower(Flag::Ready);
         }
+    }
+
+    /// A message arrived; injected delays may keep it from the application for a while.
+    fn on_message<W>(&mut self, now: Instant, message: Message, tools: &mut Tools<W>) {
+        let (injection, kind) = (&self.endpoint.options.injection, self.session.peer().kind);
+        if injection.swallows(kind) {
+            return;
+        }
+        let message = match &mut self.injector {
+            None => Some(message),
+            Some(injector) => injector.hold_back(now, injection, kind, message),
+        };
+        if let Some(message) = message {
+            self.deliver_message(message, tools);
+        }
+    }
+
+    /// Delivers what was held back until `now`, or all of it.
+    fn deliver_late<W>(&mut self, now: Option<Instant>, tools: &mut Tools<W>) {
+        while let Some(injector) = &mut self.injector
+            && let Some(message) = injector.take_late(now)
+        {
+            self.deliver_message(message, tools);
+        }
+    }
+
+    fn drop_late(&mut self) {
+        if let Some(injector) = &mut self.injector {
+            injector.discard();
+        }
+    }
+
+    fn is_paused(&self, now: Instant) -> bool {
+        self.injector.as_ref().is_some_and(|injector| injector.is_paused(now))
+    }
+
+    /// A point where races lurk, for tests.
+    fn reach_race_point(&mut self, now: Instant) {
+        if let Some(injector) = &mut self.injector {
+            injector.pause(now, &self.endpoint.options.injection);
+        }
+    }
+
+    fn breaks_socket(&mut self) -> bool {
+        let injection = &self.endpoint.options.injection;
+        self.injector.as_mut().is_some_and(|injector| injector.breaks_socket(injection))
+    }
+
+    fn congests(&mut self) -> bool {
+        let injection = &self.endpoint.options.injection;
+        self.injector.as_mut().is_some_and(|injector| injector.congests(injection))
     }
 
     fn deliver_message<W>(&mut self, message: Message, tools: &mut Tools<W>) {
@@ -325,6 +407,7 @@ impl Peer {
     fn on_session_reset(&mut self) {
         let silent = self.connection.has(Flag::Down);
         self.connection.raise(Flag::Closed);
+        self.drop_late();
         self.endpoint.registry.unlist(&self.connection);
         self.endpoint.queue.discard(&self.connection);
         if !silent {
@@ -343,6 +426,12 @@ impl Peer {
     fn introduce(&mut self, now: Instant, ident: Box<PeerIdent>) {
         self.judged = false;
         self.connection.set_facts(self.session.peer());
+        if !std::mem::replace(&mut self.admitted, true)
+            && !self.endpoint.dispatchers.admit(&self.connection)
+        {
+            let outcome = self.session.resolve(now, Verdict::Refuse);
+            return self.log_fault(outcome);
+        }
         let policy = self.session.policy();
         let unregistered = policy.lossy && policy.server && !policy.register_lossy_clients;
         let verdict = match unregistered {
@@ -413,6 +502,7 @@ impl Peer {
         self.stats.bytes_received += session.stats().bytes_received;
         let outcome = self.session.adopt(now, session);
         self.log_fault(outcome);
+        self.reach_race_point(now);
         self.attach(socket, true, tools);
         self.read_again(tools);
     }
@@ -425,7 +515,9 @@ impl Peer {
 
     fn connect<W: Worker>(&mut self, now: Instant, to: SocketAddr, tools: &mut Tools<W>) {
         self.hang_up(now, false, tools);
-        match tools.worker.connect(now, to, &ConnectOptions::default()) {
+        self.reach_race_point(now);
+        let options = ConnectOptions { bind: self.endpoint.options.connect_from };
+        match tools.worker.connect(now, to, &options) {
             Ok(socket) => self.attach(socket, false, tools),
             Err(error) => self.on_trouble(now, &error, tools),
         }
@@ -470,13 +562,13 @@ impl Peer {
     fn receive<W: Worker>(&mut self, now: Instant, tools: &mut Tools<W>) {
         let mut left = READ_BYTES_PER_TURN;
         while left > 0 {
-            let Some(transport) = &self.transport else {
-                return;
-            };
-            if self.endpoint.injects_failure(|| tools.seeds.draw()) {
+            if self.transport.is_some() && self.breaks_socket() {
                 self.on_trouble(now, &SocketError::Reset, tools);
                 return self.deliver(now, tools);
             }
+            let Some(transport) = &self.transport else {
+                return;
+            };
             let space = self.session.rx_space();
             if space.is_empty() {
                 return;
@@ -500,6 +592,13 @@ impl Peer {
         self.read_again(tools);
     }
 
+    /// As if its socket had become ready for everything.
+    fn look_again<W>(&self, tools: &mut Tools<W>) {
+        if let Some(transport) = &self.transport {
+            tools.center.again(transport.socket.id(), Readiness::ALL);
+        }
+    }
+
     fn read_again<W>(&self, tools: &mut Tools<W>) {
         if let Some(transport) = &self.transport {
             tools.center.again(transport.socket.id(), Readiness::READABLE);
@@ -508,17 +607,25 @@ impl Peer {
 
     /// Writes until the socket takes no more, there is nothing left, or its share is used up.
     fn transmit<W: Worker>(&mut self, now: Instant, tools: &mut Tools<W>) {
-        let Some(transport) = self.transport.as_mut().filter(|t| t.open && !t.blocked) else {
+        if self.is_paused(now) {
             return;
-        };
+        }
         let mut taken = 0;
         let trouble = loop {
+            if self.injector.is_some() && self.session.poll_transmit().is_some() {
+                if self.breaks_socket() {
+                    break SocketError::Reset;
+                }
+                if self.congests() {
+                    return self.look_again(tools);
+                }
+            }
+            let Some(transport) = self.transport.as_mut().filter(|t| t.open && !t.blocked) else {
+                return;
+            };
             let Some(gather) = self.session.poll_transmit() else {
                 return;
             };
-            if self.endpoint.injects_failure(|| tools.seeds.draw()) {
-                break SocketError::Reset;
-            }
             let (offered, slices) = (gather.len(), gather.slices());
             let more = slices.len() == GATHER_MAX;
             let sent = match tools.worker.send(now, &transport.socket, slices, more) {
@@ -561,7 +668,8 @@ impl Peer {
 
     /// Keeps one timer at or before the session's deadline (contract K-6).
     fn arm<W>(&mut self, tools: &mut Tools<W>) {
-        let Some(deadline) = self.session.poll_timeout() else {
+        let injected = self.injector.as_ref().and_then(|injector| injector.poll_timeout());
+        let Some(deadline) = self.session.poll_timeout().into_iter().chain(injected).min() else {
             return;
         };
         if self.timer.is_some_and(|timer| timer.deadline() <= deadline) {
@@ -583,6 +691,11 @@ impl Peer {
             self.queued = (messages, bytes);
         }
         let stats = self.session.stats();
+        let die_on = self.endpoint.options.die_on;
+        let (old, skipped) = (self.stats.duplicates, self.stats.skipped);
+        DieOn::judge(die_on.old_message && stats.duplicates > old, &self.connection, "old message");
+        let gap = die_on.skipped_message && stats.skipped > skipped;
+        DieOn::judge(gap, &self.connection, "skipped message");
         tools.counters.add_session(&self.stats, &stats);
         self.stats = stats;
         let facts = self.session.peer();
@@ -599,8 +712,11 @@ impl Peer {
         }
     }
 
-    fn log_fault(&self, outcome: Result<(), messenger_proto::ProtocolError>) {
+    fn log_fault(&self, outcome: Result<(), ProtocolError>) {
         if let Err(error) = outcome {
+            let deadly = self.endpoint.options.die_on.bad_msg
+                && matches!(error, ProtocolError::Payload { .. });
+            DieOn::judge(deadly, &self.connection, "bad message");
             tracing::debug!(connection = %self.connection, %error, "peer broke the protocol");
         }
     }

@@ -251,6 +251,8 @@ pub struct SessionStats {
     pub messages_acked: u64,
     /// Messages dropped because they had been received before.
     pub duplicates: u64,
+    /// Messages whose number did not follow the last one's.
+    pub skipped: u64,
     /// Frames their sender aborted.
     pub aborted_frames: u64,
     /// Times a message had to wait for a throttle.

@@ -56,6 +56,7 @@ impl Session {
             self.stats.duplicates += 1;
             return Ok(());
         }
+        self.stats.skipped += u64::from(fields.seq > self.numbers.in_seq + 1);
         self.numbers.in_seq = fields.seq;
         self.ack_due = !self.policy.lossy;
         self.stats.messages_received += 1;
