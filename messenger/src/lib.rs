@@ -15,7 +15,11 @@
 //! handle of a session; [`Workers`], the threads, which all messengers of a process share; and
 //! [`Config`].
 //!
-//! A server and a client in one process:
+//! # Quick start
+//!
+//! Create, set policies, bind, add the first dispatcher, start, wait: a server and its client, here
+//! in one process. `examples/simple_server.rs` and `examples/simple_client.rs` are the same as two
+//! programs.
 //!
 //! ```
 //! use messenger::{
@@ -24,14 +28,19 @@
 //! };
 //! use std::sync::{Arc, mpsc};
 //!
-//! /// Answers every message with the same.
-//! struct Echo;
+//! /// Answers each ping where it arrived, without a change of threads.
+//! struct Pong;
 //!
-//! impl Dispatcher for Echo {
-//!     fn dispatch(&self, connection: &Connection, message: Message) -> Result<(), Message> {
-//!         let answer = Message::new(message.header.kind).with_data(message.data);
-//!         let _ = connection.send_message(answer); // the client may have left
-//!         Ok(())
+//! impl Dispatcher for Pong {
+//!     fn can_fast_dispatch_any(&self) -> bool {
+//!         true
+//!     }
+//!     fn can_fast_dispatch(&self, message: &Message) -> bool {
+//!         message.header.kind == msg_type::PING
+//!     }
+//!     fn fast_dispatch(&self, connection: &Connection, message: Message) {
+//!         let pong = Message::new(msg_type::PING).with_data(message.data);
+//!         let _ = connection.send_message(pong); // the client may have left
 //!     }
 //! }
 //!
@@ -47,8 +56,8 @@
 //!
 //! let server = Messenger::create(EntityName::new(EntityType::Osd, 0), Config::default())?;
 //! server.set_default_policy(Policy::stateless_server())?;
-//! server.add_dispatcher_tail(Arc::new(Echo), DispatcherPriority::DEFAULT)?;
 //! let addrs = server.bind("127.0.0.1:0".parse()?)?;
+//! server.add_dispatcher_tail(Arc::new(Pong), DispatcherPriority::DEFAULT)?;
 //! server.start()?;
 //!
 //! let (answers, arrived) = mpsc::channel();
@@ -57,8 +66,8 @@
 //! client.add_dispatcher_tail(Arc::new(Answers(answers)), DispatcherPriority::DEFAULT)?;
 //! client.start()?;
 //!
-//! let message = Message::new(msg_type::PING).with_data("hello");
-//! client.send_to(message, EntityType::Osd, &addrs)?;
+//! let ping = Message::new(msg_type::PING).with_data("hello");
+//! client.send_to(ping, EntityType::Osd, &addrs)?;
 //! assert_eq!(arrived.recv()?.data, "hello");
 //!
 //! for messenger in [client, server] {

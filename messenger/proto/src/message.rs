@@ -173,6 +173,27 @@ impl Message {
         self.data.len()
     }
 
+    /// Takes the data section out; its share of the byte budget goes back at once (contract
+    /// MSG-6).
+    pub fn take_data(&mut self) -> Bytes {
+        let data = std::mem::take(&mut self.data);
+        self.release_bytes(data.len());
+        data
+    }
+
+    /// Takes front and middle out; their share of the byte budget goes back at once.
+    pub fn take_payload(&mut self) -> (Bytes, Bytes) {
+        let payload = (std::mem::take(&mut self.front), std::mem::take(&mut self.middle));
+        self.release_bytes(payload.0.len() + payload.1.len());
+        payload
+    }
+
+    fn release_bytes(&mut self, len: usize) {
+        if let Some(permit) = &mut self.permits.bytes {
+            permit.shrink(len as u64);
+        }
+    }
+
     /// Gives back the dispatch budget's share: dispatching is over (contract T-4).
     pub fn release_dispatch(&mut self) {
         self.permits.dispatch = None;

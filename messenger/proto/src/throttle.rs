@@ -182,6 +182,15 @@ impl Permit {
     pub fn amount(&self) -> u64 {
         self.amount
     }
+
+    /// Gives a part back, at most all of it.
+    pub fn shrink(&mut self, by: u64) {
+        let part = by.min(self.amount);
+        self.amount -= part;
+        if part > 0 {
+            self.throttle.release(part);
+        }
+    }
 }
 
 impl Drop for Permit {
@@ -263,6 +272,22 @@ mod tests {
         assert!(throttle.try_acquire(1).is_none());
         drop(oversized);
         assert!(throttle.try_acquire(1).is_some());
+    }
+
+    #[test]
+    fn a_part_of_a_permit_can_go_back_early() {
+        let throttle = Throttle::new("t", 10);
+        let (unblock, calls) = counting();
+        let mut held = throttle.try_acquire(10).unwrap();
+        let waiting = throttle.acquire_or_wait(4, &unblock).unwrap_err();
+        held.shrink(3);
+        assert_eq!(calls.load(Ordering::SeqCst), 0);
+        held.shrink(1);
+        let granted = waiting.poll().unwrap();
+        held.shrink(100);
+        assert_eq!((held.amount(), throttle.current()), (0, 4));
+        drop((held, granted));
+        assert_eq!(throttle.current(), 0);
     }
 
     #[test]
