@@ -96,6 +96,8 @@ mod messenger;
 mod metrics;
 mod priority_queue;
 mod registry;
+mod shell;
+mod tenant;
 mod timers;
 mod transport;
 mod worker_loop;

@@ -14,22 +14,20 @@ use crate::error::Error;
 use crate::injection::Injection;
 use crate::metrics::MessengerCounters;
 use crate::priority_queue::Weights;
-use crate::registry::Found;
+use crate::shell::{Shell, Wanted};
+use crate::tenant::Tenant;
 use crate::transport;
-use crate::worker_loop::{Command, Dial, Listen, ListenerOwner, facts_to_dial};
-use crate::workers::{ANSWER_WITHIN, Gate, Workers};
+use crate::workers::{ANSWER_WITHIN, Workers};
 use binding::Bound;
 use messenger_proto::message::PRIORITY_DEFAULT;
 use messenger_proto::{
     Action, AddrType, EntityAddr, EntityAddrVec, EntityName, EntityType, GlobalSeq, Identity,
     Message, Policy, PolicySet, Step, Throttle, UnixAnchor,
 };
-use netstack::stack::SocketError;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{JoinHandle, ThreadId};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -52,8 +50,7 @@ pub struct ConnectOptions {
 pub struct Messenger {
     name: EntityName,
     config: Config,
-    workers: Arc<Workers>,
-    owner: ListenerOwner,
+    shell: Shell,
     life: Mutex<Life>,
     changed: Condvar,
 }
@@ -98,8 +95,8 @@ impl Messenger {
     /// If the configuration contradicts itself or the transport cannot be started.
     pub fn create(name: EntityName, config: Config) -> Result<Self, Error> {
         config.check()?;
-        let workers = transport::workers(&config)?;
-        Self::with_workers(name, config, workers)
+        let shell = transport::shell(&config)?;
+        Self::over(name, config, shell)
     }
 
     /// A messenger over workers the caller started: a stack of its own, or a simulated one. What
@@ -112,8 +109,11 @@ impl Messenger {
         config: Config,
         workers: Arc<Workers>,
     ) -> Result<Self, Error> {
-        static LAST_OWNER: AtomicU64 = AtomicU64::new(0);
         config.check()?;
+        Self::over(name, config, Shell::Workers(Tenant::new(workers)))
+    }
+
+    fn over(name: EntityName, config: Config, shell: Shell) -> Result<Self, Error> {
         let life = Life {
             phase: Phase::Setup,
             nonce: random_nonce()?,
@@ -125,14 +125,7 @@ impl Messenger {
             bound: Vec::new(),
             threads: Vec::new(),
         };
-        Ok(Self {
-            name,
-            config,
-            workers,
-            owner: ListenerOwner(LAST_OWNER.fetch_add(1, Ordering::Relaxed)),
-            life: Mutex::new(life),
-            changed: Condvar::new(),
-        })
+        Ok(Self { name, config, shell, life: Mutex::new(life), changed: Condvar::new() })
     }
 
     /// Its entity name.
@@ -270,9 +263,7 @@ impl Messenger {
             },
         );
         let threads = start_dispatching(&endpoint).map_err(Error::Thread)?;
-        for gate in self.workers.gates() {
-            gate.post(Command::Serve(self.owner, Arc::clone(&endpoint)));
-        }
+        self.shell.serve(&endpoint).inspect_err(|_| endpoint.stop())?;
         life.threads = threads.iter().map(|thread| thread.thread().id()).collect();
         let running = Running { endpoint: Arc::clone(&endpoint), threads };
         life.phase = Phase::Running(running);
@@ -304,27 +295,8 @@ impl Messenger {
             .iter()
             .find(|addr| can_dial(addr))
             .ok_or_else(|| Error::NoAddress(addrs.clone()))?;
-        let gate = self.workers.least_loaded().ok_or(Error::WorkersGone)?;
-        let make = || {
-            let facts = facts_to_dial(kind, addrs.clone(), target.socket);
-            Connection::new(&endpoint, Arc::clone(gate), facts, options.anonymous)
-        };
-        let found = if options.anonymous {
-            let connection = make();
-            let listed = endpoint.registry.insert(connection.clone());
-            listed.map(|()| (connection, Found::New))
-        } else {
-            endpoint.registry.find_or_insert(addrs, make)
-        };
-        let (connection, found) = found.map_err(|_| {
-            gate.drop_reference();
-            Error::NotRunning
-        })?;
-        if found == Found::Old {
-            gate.drop_reference();
-            return Ok(connection);
-        }
-        self.dial(gate, endpoint, connection, kind, target)
+        let wanted = Wanted { kind, addrs, target, anonymous: options.anonymous };
+        self.shell.connect(&endpoint, wanted)
     }
 
     /// Connects if needed and sends (M-18).
@@ -372,7 +344,7 @@ impl Messenger {
         let phase = std::mem::replace(&mut life.phase, Phase::Setup);
         life.phase = match phase {
             Phase::Running(running) => {
-                let unlistened = self.unlisten(None);
+                let unlistened = self.shell.unlisten(None);
                 running.endpoint.registry.close();
                 running.endpoint.registry.all().iter().for_each(Connection::close);
                 Phase::Ending(Some(Box::new(Ending { running, unlistened })))
@@ -436,7 +408,7 @@ impl Messenger {
     /// A snapshot of the counters. Waits for the workers to answer; on a worker thread it comes
     /// without theirs.
     pub fn counters(&self) -> MessengerCounters {
-        let workers = self.workers.counters();
+        let workers = self.shell.counters();
         let endpoint = self.endpoint().ok();
         let of = |count: fn(&Endpoint) -> u64| endpoint.as_deref().map_or(0, count);
         MessengerCounters {
@@ -452,70 +424,6 @@ impl Messenger {
         }
     }
 
-    fn dial(
-        &self,
-        gate: &Arc<Gate>,
-        endpoint: Arc<Endpoint>,
-        connection: Connection,
-        peer_type: EntityType,
-        target: EntityAddr,
-    ) -> Result<Connection, Error> {
-        let dial = Dial {
-            connection: connection.clone(),
-            endpoint: Arc::clone(&endpoint),
-            peer_type,
-            target,
-        };
-        if gate.send(Command::Dial(Box::new(dial))).is_ok() {
-            return Ok(connection);
-        }
-        // Somebody else may have found it meanwhile: to them it has ended.
-        connection.mark_down();
-        endpoint.registry.forget(&connection);
-        gate.drop_reference();
-        Err(Error::Busy)
-    }
-
-    /// Listens on every worker, or on none (M-9).
-    fn listen(&self, addr: SocketAddr) -> Result<SocketAddr, SocketError> {
-        for gate in self.workers.gates() {
-            let (reply, answer) = channel();
-            gate.post(Command::Listen(Box::new(Listen {
-                owner: self.owner,
-                addr,
-                backlog: self.config.ms_tcp_listen_backlog,
-                reply,
-            })));
-            let answer = answer.recv_timeout(ANSWER_WITHIN);
-            let listening = answer.unwrap_or_else(|_| {
-                let gone = "the worker does not answer";
-                Err(SocketError::Io(io::Error::other(gone)))
-            });
-            if let Err(error) = listening {
-                self.unlisten_and_wait(addr);
-                return Err(error);
-            }
-        }
-        Ok(addr)
-    }
-
-    fn unlisten_and_wait(&self, addr: SocketAddr) {
-        for done in self.unlisten(Some(addr)) {
-            // No answer, no listener.
-            let _ = done.recv_timeout(ANSWER_WITHIN);
-        }
-    }
-
-    /// Closes our listeners, or those at one address; each worker answers when it is done.
-    fn unlisten(&self, addr: Option<SocketAddr>) -> Vec<Receiver<()>> {
-        let ask = |gate: &Arc<Gate>| {
-            let (done, answer) = channel();
-            gate.post(Command::Unlisten(self.owner, addr, done));
-            answer
-        };
-        self.workers.gates().iter().map(ask).collect()
-    }
-
     fn end(&self, ending: Ending) -> Result<(), Error> {
         let Ending { running: Running { endpoint, threads }, unlistened } = ending;
         for done in unlistened {
@@ -523,6 +431,7 @@ impl Messenger {
             let _ = done.recv_timeout(ANSWER_WITHIN);
         }
         endpoint.registry.wait_until_empty();
+        self.shell.join();
         endpoint.stop();
         for thread in threads {
             if thread.join().is_err() {
@@ -580,7 +489,7 @@ impl Messenger {
     /// Whether the caller is a thread that `wait` waits for.
     fn is_own_thread(&self, life: &Life) -> bool {
         let current = std::thread::current().id();
-        life.threads.contains(&current) || self.workers.runs_current_thread()
+        life.threads.contains(&current) || self.shell.runs_current_thread()
     }
 
     fn lock(&self) -> MutexGuard<'_, Life> {
@@ -607,7 +516,7 @@ impl Drop for Messenger {
         {
             ending.running.endpoint.stop();
         } else {
-            let _ = self.unlisten(None);
+            let _ = self.shell.unlisten(None);
         }
     }
 }

@@ -4,6 +4,8 @@
 use crate::config::{Cidr, Congestion, Idle};
 use crate::config::{Config, DpdkTable, MsType, NativeTable, OpThreads, PosixTable};
 use crate::error::Error;
+use crate::shell::Shell;
+use crate::tenant::Tenant;
 use crate::workers::{Workers, WorkersOptions};
 #[cfg(feature = "dpdk")]
 use netstack::native::{Congestion as TcpCongestion, IdlePolicy, NativeConfig, NativeStack};
@@ -29,8 +31,13 @@ enum StackSettings {
 
 static RUNNING: Mutex<Vec<(Settings, Weak<Workers>)>> = Mutex::new(Vec::new());
 
+/// What moves the bytes of a messenger with this configuration.
+pub(crate) fn shell(config: &Config) -> Result<Shell, Error> {
+    Ok(Shell::Workers(Tenant::new(workers(config)?)))
+}
+
 /// The process's workers for this configuration; starts them if nobody uses them yet.
-pub(crate) fn workers(config: &Config) -> Result<Arc<Workers>, Error> {
+fn workers(config: &Config) -> Result<Arc<Workers>, Error> {
     let settings = Settings {
         cpus: config.worker_cpus.clone(),
         inbox_items: config.worker_inbox_items,

@@ -7,12 +7,10 @@
 use super::{Life, Messenger, Phase};
 use crate::connection::Connection;
 use crate::error::Error;
-use crate::worker_loop::Command;
 use crate::workers::ANSWER_WITHIN;
 use messenger_proto::{AddrType, EntityAddr, EntityAddrVec};
 use netstack::stack::SocketError;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::Arc;
 
 /// What a new identity adds to the nonce (contract M-4).
 const NONCE_STEP: u32 = 1_000_000;
@@ -52,7 +50,7 @@ impl Messenger {
         public: Option<&EntityAddrVec>,
     ) -> Result<EntityAddrVec, Error> {
         self.in_setup(|_| ())?;
-        if self.workers.runs_current_thread() {
+        if self.shell.runs_current_thread() {
             return Err(Error::OwnThread("bind"));
         }
         let foreign = addrs.iter().find(|addr| addr.kind != AddrType::Msgr2);
@@ -83,15 +81,12 @@ impl Messenger {
     /// [`Error::NotRunning`], [`Error::NoFreePort`], [`Error::Bind`], [`Error::OwnThread`] on a
     /// worker thread.
     pub fn rebind(&self, avoid: &[u16]) -> Result<EntityAddrVec, Error> {
-        if self.workers.runs_current_thread() {
+        if self.shell.runs_current_thread() {
             return Err(Error::OwnThread("rebind"));
         }
         let endpoint = self.endpoint()?;
         let old = std::mem::take(&mut self.lock().bound);
-        for done in self.unlisten(None) {
-            // No answer, no listener.
-            let _ = done.recv_timeout(ANSWER_WITHIN);
-        }
+        self.unlisten_and_wait(None);
         endpoint.registry.all().iter().for_each(Connection::close);
         let taken = old.iter().map(|bound| bound.local.port());
         let avoid: Vec<u16> = avoid.iter().copied().chain(taken).collect();
@@ -108,9 +103,7 @@ impl Messenger {
             },
         );
         let addrs = self.renew(|life| life.bound = bound)?;
-        for gate in self.workers.gates() {
-            gate.post(Command::Serve(self.owner, Arc::clone(&endpoint)));
-        }
+        self.shell.serve(&endpoint)?;
         outcome.map(|_| addrs)
     }
 
@@ -177,9 +170,7 @@ impl Messenger {
             match outcome {
                 Ok(local) => bound.push(Bound { local, public: local }),
                 Err(error) => {
-                    for Bound { local, .. } in bound {
-                        self.unlisten_and_wait(local);
-                    }
+                    bound.iter().for_each(|bound| self.unlisten_and_wait(Some(bound.local)));
                     return Err(error);
                 }
             }
@@ -190,12 +181,13 @@ impl Messenger {
     fn bind_port(&self, addr: SocketAddr) -> Result<SocketAddr, Error> {
         let mut tries_left = self.config.ms_bind_retry_count;
         loop {
-            match self.listen(addr) {
+            match self.shell.listen(addr, self.config.ms_tcp_listen_backlog) {
                 Err(SocketError::AddressInUse(_)) if tries_left > 0 => {
                     tries_left -= 1;
                     std::thread::sleep(self.config.ms_bind_retry_delay);
                 }
-                outcome => return outcome.map_err(|source| Error::Bind { addr, source }),
+                Ok(()) => return Ok(addr),
+                Err(source) => return Err(Error::Bind { addr, source }),
             }
         }
     }
@@ -204,11 +196,19 @@ impl Messenger {
         let (min, max) = (self.config.ms_bind_port_min, self.config.ms_bind_port_max);
         for port in (min..=max).filter(|port| !avoid.contains(port)) {
             addr.set_port(port);
-            match self.listen(addr) {
+            match self.shell.listen(addr, self.config.ms_tcp_listen_backlog) {
                 Err(SocketError::AddressInUse(_)) => {}
-                outcome => return outcome.map_err(|source| Error::Bind { addr, source }),
+                Ok(()) => return Ok(addr),
+                Err(source) => return Err(Error::Bind { addr, source }),
             }
         }
         Err(Error::NoFreePort { ip: addr.ip(), min, max })
+    }
+
+    fn unlisten_and_wait(&self, addr: Option<SocketAddr>) {
+        for done in self.shell.unlisten(addr) {
+            // No answer, no listener.
+            let _ = done.recv_timeout(ANSWER_WITHIN);
+        }
     }
 }

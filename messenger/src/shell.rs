@@ -1,0 +1,88 @@
+//! Who moves a messenger's bytes: what a [`Messenger`](crate::Messenger) needs of the machinery
+//! below it, whichever that is.
+
+use crate::connection::Connection;
+use crate::endpoint::Endpoint;
+use crate::error::Error;
+use crate::metrics::WorkerCounters;
+use crate::tenant::Tenant;
+use messenger_proto::{EntityAddr, EntityAddrVec, EntityType};
+use netstack::stack::SocketError;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::mpsc::Receiver;
+
+/// See the [module](self).
+#[derive(Debug)]
+pub(crate) enum Shell {
+    /// Threads that poll many connections each, shared by the messengers of a process.
+    Workers(Tenant),
+}
+
+/// The connection a caller would like to have.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wanted<'a> {
+    pub(crate) kind: EntityType,
+    /// Under which it is found.
+    pub(crate) addrs: &'a EntityAddrVec,
+    /// The one among them to dial.
+    pub(crate) target: EntityAddr,
+    pub(crate) anonymous: bool,
+}
+
+impl Shell {
+    /// Binds an address; nobody is accepted before [`Shell::serve`]. Waits.
+    pub(crate) fn listen(&self, addr: SocketAddr, backlog: usize) -> Result<(), SocketError> {
+        match self {
+            Self::Workers(tenant) => tenant.listen(addr, backlog),
+        }
+    }
+
+    /// Closes our listeners, or the one at an address. Each that is returned tells by its end or an
+    /// answer that something is closed; does not wait for them.
+    pub(crate) fn unlisten(&self, addr: Option<SocketAddr>) -> Vec<Receiver<()>> {
+        match self {
+            Self::Workers(tenant) => tenant.unlisten(addr),
+        }
+    }
+
+    /// Accepts on all our listeners from now.
+    pub(crate) fn serve(&self, endpoint: &Arc<Endpoint>) -> Result<(), Error> {
+        match self {
+            Self::Workers(tenant) => tenant.serve(endpoint),
+        }
+        Ok(())
+    }
+
+    /// The connection there is, or a new one that dials.
+    pub(crate) fn connect(
+        &self,
+        endpoint: &Arc<Endpoint>,
+        wanted: Wanted<'_>,
+    ) -> Result<Connection, Error> {
+        match self {
+            Self::Workers(tenant) => tenant.connect(endpoint, wanted),
+        }
+    }
+
+    /// Waits for whatever still runs for a messenger that has no connections any more.
+    pub(crate) fn join(&self) {
+        match self {
+            Self::Workers(_) => {} // they go on for others
+        }
+    }
+
+    /// Snapshots of the counters. Waits, but not on a thread of its own.
+    pub(crate) fn counters(&self) -> Vec<WorkerCounters> {
+        match self {
+            Self::Workers(tenant) => tenant.counters(),
+        }
+    }
+
+    /// Whether the calling thread is one that must not wait for this machinery.
+    pub(crate) fn runs_current_thread(&self) -> bool {
+        match self {
+            Self::Workers(tenant) => tenant.runs_current_thread(),
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! One messenger's share in the workers: its listeners on each of them, its connections on any.
+
+use crate::connection::Connection;
+use crate::endpoint::Endpoint;
+use crate::error::Error;
+use crate::metrics::WorkerCounters;
+use crate::registry::Found;
+use crate::shell::Wanted;
+use crate::worker_loop::{Command, Dial, Listen, ListenerOwner, facts_to_dial};
+use crate::workers::{ANSWER_WITHIN, Gate, Workers};
+use netstack::stack::SocketError;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, channel};
+
+/// See the [module](self).
+#[derive(Debug)]
+pub(crate) struct Tenant {
+    workers: Arc<Workers>,
+    owner: ListenerOwner,
+}
+
+impl Tenant {
+    pub(crate) fn new(workers: Arc<Workers>) -> Self {
+        static LAST_OWNER: AtomicU64 = AtomicU64::new(0);
+        let owner = ListenerOwner(LAST_OWNER.fetch_add(1, Ordering::Relaxed));
+        Self { workers, owner }
+    }
+
+    /// Listens on every worker, or on none (M-9).
+    pub(crate) fn listen(&self, addr: SocketAddr, backlog: usize) -> Result<(), SocketError> {
+        for gate in self.workers.gates() {
+            let (reply, answer) = channel();
+            let listen = Listen { owner: self.owner, addr, backlog, reply };
+            gate.post(Command::Listen(Box::new(listen)));
+            let answer = answer.recv_timeout(ANSWER_WITHIN);
+            let listening = answer.unwrap_or_else(|_| {
+                let gone = "the worker does not answer";
+                Err(SocketError::Io(io::Error::other(gone)))
+            });
+            if let Err(error) = listening {
+                for done in self.unlisten(Some(addr)) {
+                    // No answer, no listener.
+                    let _ = done.recv_timeout(ANSWER_WITHIN);
+                }
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    /// Closes our listeners, or those at one address; each worker answers when it is done.
+    pub(crate) fn unlisten(&self, addr: Option<SocketAddr>) -> Vec<Receiver<()>> {
+        let ask = |gate: &Arc<Gate>| {
+            let (done, answer) = channel();
+            gate.post(Command::Unlisten(self.owner, addr, done));
+            answer
+        };
+        self.workers.gates().iter().map(ask).collect()
+    }
+
+    pub(crate) fn serve(&self, endpoint: &Arc<Endpoint>) {
+        for gate in self.workers.gates() {
+            gate.post(Command::Serve(self.owner, Arc::clone(endpoint)));
+        }
+    }
+
+    /// The connection there is, or a new one on the worker with the fewest.
+    pub(crate) fn connect(
+        &self,
+        endpoint: &Arc<Endpoint>,
+        wanted: Wanted<'_>,
+    ) -> Result<Connection, Error> {
+        let gate = self.workers.least_loaded().ok_or(Error::WorkersGone)?;
+        let make = || {
+            let facts = facts_to_dial(wanted.kind, wanted.addrs.clone(), wanted.target.socket);
+            Connection::new(endpoint, Arc::clone(gate), facts, wanted.anonymous)
+        };
+        let found = if wanted.anonymous {
+            let connection = make();
+            let listed = endpoint.registry.insert(connection.clone());
+            listed.map(|()| (connection, Found::New))
+        } else {
+            endpoint.registry.find_or_insert(wanted.addrs, make)
+        };
+        let (connection, found) = found.map_err(|_| {
+            gate.drop_reference();
+            Error::NotRunning
+        })?;
+        if found == Found::Old {
+            gate.drop_reference();
+            return Ok(connection);
+        }
+        let dial = Dial {
+            connection: connection.clone(),
+            endpoint: Arc::clone(endpoint),
+            peer_type: wanted.kind,
+            target: wanted.target,
+        };
+        if gate.send(Command::Dial(Box::new(dial))).is_ok() {
+            return Ok(connection);
+        }
+        // Somebody else may have found it meanwhile: to them it has ended.
+        connection.mark_down();
+        endpoint.registry.forget(&connection);
+        gate.drop_reference();
+        Err(Error::Busy)
+    }
+
+    pub(crate) fn counters(&self) -> Vec<WorkerCounters> {
+        self.workers.counters()
+    }
+
+    pub(crate) fn runs_current_thread(&self) -> bool {
+        self.workers.runs_current_thread()
+    }
+}
