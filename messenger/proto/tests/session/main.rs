@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod conformance;
+mod every_byte;
 mod faults;
 mod lossless;
 mod pair;

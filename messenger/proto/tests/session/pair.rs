@@ -17,6 +17,11 @@ pub(crate) const ALICE: usize = 0;
 /// Index of the other host.
 pub(crate) const BOB: usize = 1;
 
+/// The end of a TCP connection that opened it.
+pub(crate) const DIALLER: usize = 0;
+/// The other end.
+pub(crate) const ACCEPTOR: usize = 1;
+
 /// Turns without progress in time after which a run counts as livelocked.
 const TURNS_MAX: usize = 1_000_000;
 
@@ -58,11 +63,26 @@ pub(crate) struct Host {
     pub(crate) verdict: Option<Verdict>,
     /// Keeps messages' permits until told otherwise.
     pub(crate) hoards: bool,
+    /// Tids of what it sends as soon as it has a session for the first time.
+    pub(crate) greetings: Vec<u64>,
 }
 
-/// One TCP connection: per direction, bytes under way; per end, whether it is open.
+/// Where a TCP connection breaks: when so many bytes of one direction have arrived.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Cut {
+    /// Which connection, counted from the first one dialled.
+    pub(crate) pipe: usize,
+    /// Whose bytes: [`DIALLER`] or [`ACCEPTOR`].
+    pub(crate) from: usize,
+    /// How many of them arrive.
+    pub(crate) after: usize,
+}
+
+/// One TCP connection: per direction, bytes under way and bytes that arrived; per end, whether it
+/// is open.
 struct Pipe {
     bytes: [VecDeque<u8>; 2],
+    arrived: [usize; 2],
     open: [bool; 2],
     broken: bool,
 }
@@ -76,6 +96,8 @@ pub(crate) struct Pair {
     pub(crate) window: usize,
     /// When it reaches zero, the pipe that carries that byte breaks.
     pub(crate) cut_after: Option<usize>,
+    /// Where single connections break.
+    pub(crate) cuts: Vec<Cut>,
     /// Nothing arrives any more.
     pub(crate) silent: bool,
     pipes: Vec<Pipe>,
@@ -102,6 +124,7 @@ impl Pair {
             listening: true,
             verdict: None,
             hoards: false,
+            greetings: Vec::new(),
         });
         let now = hosts[0].identity.anchor.instant;
         Self {
@@ -110,6 +133,7 @@ impl Pair {
             chunk: usize::MAX,
             window: usize::MAX,
             cut_after: None,
+            cuts: Vec::new(),
             silent: false,
             pipes: Vec::new(),
             seeds: 1,
@@ -156,6 +180,16 @@ impl Pair {
 
     pub(crate) fn received_seqs(&mut self, host: usize) -> Vec<u64> {
         self.slot(host).received.iter().map(|message| message.header.seq).collect()
+    }
+
+    /// Bytes of each direction that arrived over the given TCP connection; none if there was none.
+    pub(crate) fn arrived(&self, pipe: usize) -> Option<[usize; 2]> {
+        self.pipes.get(pipe).map(|pipe| pipe.arrived)
+    }
+
+    /// Whether the given TCP connection broke.
+    pub(crate) fn is_broken(&self, pipe: usize) -> bool {
+        self.pipes.get(pipe).is_some_and(|pipe| pipe.broken)
     }
 
     /// Breaks every TCP connection there is.
@@ -226,10 +260,12 @@ impl Pair {
             at.session.handle_unblocked(self.now).ok();
             busy = true;
         }
-        let Some((pipe, end)) = at.pipe else {
+        let Some((index, end)) = at.pipe else {
             return busy;
         };
-        let (pipe, session) = (&mut self.pipes[pipe], &mut at.session);
+        let (pipe, session) = (&mut self.pipes[index], &mut at.session);
+        let cuts = self.cuts.iter().filter(|cut| cut.pipe == index);
+        pipe.broken |= cuts.clone().any(|cut| pipe.arrived[cut.from] == cut.after);
         if pipe.broken {
             pipe.open[end] = false;
             at.pipe = None;
@@ -262,6 +298,9 @@ impl Pair {
         }
         let space = session.rx_space();
         let mut len = arriving.len().min(space.len()).min(self.chunk);
+        for cut in cuts.filter(|cut| cut.from == 1 - end) {
+            len = len.min(cut.after - pipe.arrived[cut.from]);
+        }
         if let Some(left) = &mut self.cut_after {
             len = len.min(*left);
             *left -= len;
@@ -273,6 +312,7 @@ impl Pair {
         for (to, from) in space.iter_mut().zip(arriving.drain(..len)) {
             *to = from;
         }
+        pipe.arrived[1 - end] += len;
         if len > 0 {
             session.handle_received(self.now, len).ok();
         }
@@ -314,6 +354,10 @@ impl Pair {
             }
             SessionEvent::Ready { reconnected, .. } => {
                 at.log.push(if reconnected { "resumed" } else { "ready" });
+                for tid in std::mem::take(&mut self.hosts[host].greetings) {
+                    let session = &mut self.hosts[host].slots[slot].session;
+                    session.send(self.now, message(tid)).unwrap();
+                }
             }
             SessionEvent::LearnedAddr(_) => at.log.push("learned"),
             SessionEvent::Refused => at.log.push("refused"),
@@ -336,7 +380,12 @@ impl Pair {
         let local =
             SocketAddr::from(([10, 0, 0, host as u8 + 1], 50_000 + self.pipes.len() as u16));
         let (identity, seed) = (Arc::clone(&peer.identity), self.seed());
-        self.pipes.push(Pipe { bytes: Default::default(), open: [true; 2], broken: false });
+        self.pipes.push(Pipe {
+            bytes: Default::default(),
+            arrived: [0; 2],
+            open: [true; 2],
+            broken: false,
+        });
         let pipe = self.pipes.len() - 1;
         self.add(1 - host, Session::accept(now, identity, local, to, seed), Some((pipe, 1)));
         let at = &mut self.hosts[host].slots[slot];
