@@ -5,6 +5,7 @@
 mod conformance;
 mod every_byte;
 mod faults;
+mod history;
 mod lossless;
 mod pair;
 mod probe;

@@ -8,8 +8,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use messenger_proto::{
-    Decision, EntityAddr, EntityName, EntityType, GlobalSeq, Identity, Limits, Message, Policy,
-    PolicySet, Session, SessionEvent, SessionOptions, TransportNews, UnixAnchor, Verdict,
+    Decision, EntityAddr, EntityName, EntityType, GlobalSeq, IdentRequest, Identity, Limits,
+    Message, Policy, PolicySet, Session, SessionEvent, SessionOptions, TransportNews, UnixAnchor,
+    Verdict,
 };
 
 /// Index of a host.
@@ -65,6 +66,8 @@ pub(crate) struct Host {
     pub(crate) hoards: bool,
     /// Tids of what it sends as soon as it has a session for the first time.
     pub(crate) greetings: Vec<u64>,
+    /// What its peers asked for, in order.
+    pub(crate) asked: Vec<IdentRequest>,
 }
 
 /// Where a TCP connection breaks: when so many bytes of one direction have arrived.
@@ -125,6 +128,7 @@ impl Pair {
             verdict: None,
             hoards: false,
             greetings: Vec::new(),
+            asked: Vec::new(),
         });
         let now = hosts[0].identity.anchor.instant;
         Self {
@@ -201,18 +205,19 @@ impl Pair {
 
     /// Moves bytes until nothing more happens without time passing.
     pub(crate) fn run(&mut self) {
-        for _ in 0..TURNS_MAX {
-            let mut busy = false;
-            for host in [ALICE, BOB] {
-                for slot in 0..self.hosts[host].slots.len() {
-                    busy |= self.turn(host, slot);
-                }
-            }
-            if !busy {
-                return;
+        let rests = (0..TURNS_MAX).any(|_| !self.step());
+        assert!(rests, "the pair never comes to rest");
+    }
+
+    /// Lets every session take one turn; returns whether any had something to do.
+    pub(crate) fn step(&mut self) -> bool {
+        let mut busy = false;
+        for host in [ALICE, BOB] {
+            for slot in 0..self.hosts[host].slots.len() {
+                busy |= self.turn(host, slot);
             }
         }
-        panic!("the pair never comes to rest");
+        busy
     }
 
     /// Lets time pass, stopping at every deadline on the way.
@@ -335,9 +340,12 @@ impl Pair {
             }
             SessionEvent::Ident(ident) => {
                 at.log.push("ident");
-                let existing = self.hosts[host].slots.iter().position(|other| {
-                    other.session.peer().addrs == ident.addrs && !other.session.is_closed()
-                });
+                self.hosts[host].asked.push(ident.request);
+                // The latest one registered, even if it is closed.
+                let existing = self.hosts[host]
+                    .slots
+                    .iter()
+                    .rposition(|other| other.session.peer().addrs == ident.addrs);
                 let session = existing.map(|index| &self.hosts[host].slots[index].session);
                 let decision = match self.hosts[host].verdict {
                     Some(verdict) => Decision::Answer(verdict),
