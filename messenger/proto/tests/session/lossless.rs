@@ -1,4 +1,5 @@
-//! Exactly once, in order, across any number of transports.
+//! Exactly once, in order, across any number of transports. `every_byte` has what happens when a
+//! transport breaks at each of its bytes in turn.
 
 use std::time::Duration;
 
@@ -22,35 +23,6 @@ fn what_a_cut_swallowed_is_sent_again_under_its_old_number() {
     assert_eq!(pair.slot(BOB).log, ["ident", "ready", "hangup", "standby", "resumed"]);
     let log = ["dial", "learned", "ready", "hangup", "dial", "learned", "resumed"];
     assert_eq!(pair.slot(ALICE).log, log);
-}
-
-#[test]
-fn a_cut_at_any_byte_loses_and_repeats_nothing() {
-    for cut in 1..1500 {
-        let mut pair = Pair::new(Policy::lossless_client(), Policy::stateful_server());
-        pair.cut_after = Some(cut);
-        pair.dial(ALICE);
-        for tid in 1..=3 {
-            pair.send(ALICE, message(tid));
-        }
-        pair.run();
-        if pair.hosts[BOB].slots.iter().any(|slot| slot.session.is_ready()) {
-            let ready = pair.hosts[BOB].slots.iter().position(|slot| slot.session.is_ready());
-            let now = pair.now;
-            let bob = &mut pair.hosts[BOB].slots[ready.unwrap()].session;
-            (11..=13).for_each(|tid| bob.send(now, message(tid)).unwrap());
-        }
-        pair.advance(seconds(20));
-        let at_bob: Vec<u64> = pair.hosts[BOB]
-            .slots
-            .iter()
-            .flat_map(|slot| slot.received.iter().map(|message| message.header.tid))
-            .collect();
-        assert_eq!(at_bob, [1, 2, 3], "cut after {cut}");
-        let at_alice = pair.received_tids(ALICE);
-        assert!(at_alice.is_empty() || at_alice == [11, 12, 13], "cut after {cut}: {at_alice:?}");
-        assert_eq!(pair.session(ALICE).queued(), (0, 0), "cut after {cut}: all acknowledged");
-    }
 }
 
 /// Random sends, cuts and refusals from both sides; a failing seed is named.

@@ -3,7 +3,9 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod conformance;
+mod every_byte;
 mod faults;
+mod history;
 mod intercept;
 mod lossless;
 mod pair;

@@ -8,15 +8,20 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use messenger_proto::{
-    Action, Decision, EntityAddr, EntityName, EntityType, GlobalSeq, Identity, Interceptor, Limits,
-    Message, Policy, PolicySet, Session, SessionEvent, SessionOptions, Step, TransportNews,
-    UnixAnchor, Verdict,
+    Action, Decision, EntityAddr, EntityName, EntityType, GlobalSeq, IdentRequest, Identity,
+    Interceptor, Limits, Message, Policy, PolicySet, Session, SessionEvent, SessionOptions, Step,
+    TransportNews, UnixAnchor, Verdict,
 };
 
 /// Index of a host.
 pub(crate) const ALICE: usize = 0;
 /// Index of the other host.
 pub(crate) const BOB: usize = 1;
+
+/// The end of a TCP connection that opened it.
+pub(crate) const DIALLER: usize = 0;
+/// The other end.
+pub(crate) const ACCEPTOR: usize = 1;
 
 /// Turns without progress in time after which a run counts as livelocked.
 const TURNS_MAX: usize = 1_000_000;
@@ -64,11 +69,28 @@ pub(crate) struct Host {
     pub(crate) hoards: bool,
     /// Asked at each step of the sessions made from now.
     pub(crate) script: Option<Script>,
+    /// Tids of what it sends as soon as it has a session for the first time.
+    pub(crate) greetings: Vec<u64>,
+    /// What its peers asked for, in order.
+    pub(crate) asked: Vec<IdentRequest>,
 }
 
-/// One TCP connection: per direction, bytes under way; per end, whether it is open.
+/// Where a TCP connection breaks: when so many bytes of one direction have arrived.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Cut {
+    /// Which connection, counted from the first one dialled.
+    pub(crate) pipe: usize,
+    /// Whose bytes: [`DIALLER`] or [`ACCEPTOR`].
+    pub(crate) from: usize,
+    /// How many of them arrive.
+    pub(crate) after: usize,
+}
+
+/// One TCP connection: per direction, bytes under way and bytes that arrived; per end, whether it
+/// is open.
 struct Pipe {
     bytes: [VecDeque<u8>; 2],
+    arrived: [usize; 2],
     open: [bool; 2],
     broken: bool,
 }
@@ -82,6 +104,8 @@ pub(crate) struct Pair {
     pub(crate) window: usize,
     /// When it reaches zero, the pipe that carries that byte breaks.
     pub(crate) cut_after: Option<usize>,
+    /// Where single connections break.
+    pub(crate) cuts: Vec<Cut>,
     /// Nothing arrives any more.
     pub(crate) silent: bool,
     pipes: Vec<Pipe>,
@@ -109,6 +133,8 @@ impl Pair {
             verdict: None,
             hoards: false,
             script: None,
+            greetings: Vec::new(),
+            asked: Vec::new(),
         });
         let now = hosts[0].identity.anchor.instant;
         Self {
@@ -117,6 +143,7 @@ impl Pair {
             chunk: usize::MAX,
             window: usize::MAX,
             cut_after: None,
+            cuts: Vec::new(),
             silent: false,
             pipes: Vec::new(),
             seeds: 1,
@@ -165,6 +192,16 @@ impl Pair {
         self.slot(host).received.iter().map(|message| message.header.seq).collect()
     }
 
+    /// Bytes of each direction that arrived over the given TCP connection; none if there was none.
+    pub(crate) fn arrived(&self, pipe: usize) -> Option<[usize; 2]> {
+        self.pipes.get(pipe).map(|pipe| pipe.arrived)
+    }
+
+    /// Whether the given TCP connection broke.
+    pub(crate) fn is_broken(&self, pipe: usize) -> bool {
+        self.pipes.get(pipe).is_some_and(|pipe| pipe.broken)
+    }
+
     /// Breaks every TCP connection there is.
     pub(crate) fn cut(&mut self) {
         for pipe in &mut self.pipes {
@@ -174,18 +211,19 @@ impl Pair {
 
     /// Moves bytes until nothing more happens without time passing.
     pub(crate) fn run(&mut self) {
-        for _ in 0..TURNS_MAX {
-            let mut busy = false;
-            for host in [ALICE, BOB] {
-                for slot in 0..self.hosts[host].slots.len() {
-                    busy |= self.turn(host, slot);
-                }
-            }
-            if !busy {
-                return;
+        let rests = (0..TURNS_MAX).any(|_| !self.step());
+        assert!(rests, "the pair never comes to rest");
+    }
+
+    /// Lets every session take one turn; returns whether any had something to do.
+    pub(crate) fn step(&mut self) -> bool {
+        let mut busy = false;
+        for host in [ALICE, BOB] {
+            for slot in 0..self.hosts[host].slots.len() {
+                busy |= self.turn(host, slot);
             }
         }
-        panic!("the pair never comes to rest");
+        busy
     }
 
     /// Lets time pass, stopping at every deadline on the way.
@@ -238,10 +276,12 @@ impl Pair {
             at.session.handle_unblocked(self.now).ok();
             busy = true;
         }
-        let Some((pipe, end)) = at.pipe else {
+        let Some((index, end)) = at.pipe else {
             return busy;
         };
-        let (pipe, session) = (&mut self.pipes[pipe], &mut at.session);
+        let (pipe, session) = (&mut self.pipes[index], &mut at.session);
+        let cuts = self.cuts.iter().filter(|cut| cut.pipe == index);
+        pipe.broken |= cuts.clone().any(|cut| pipe.arrived[cut.from] == cut.after);
         if pipe.broken {
             pipe.open[end] = false;
             at.pipe = None;
@@ -274,6 +314,9 @@ impl Pair {
         }
         let space = session.rx_space();
         let mut len = arriving.len().min(space.len()).min(self.chunk);
+        for cut in cuts.filter(|cut| cut.from == 1 - end) {
+            len = len.min(cut.after - pipe.arrived[cut.from]);
+        }
         if let Some(left) = &mut self.cut_after {
             len = len.min(*left);
             *left -= len;
@@ -285,6 +328,7 @@ impl Pair {
         for (to, from) in space.iter_mut().zip(arriving.drain(..len)) {
             *to = from;
         }
+        pipe.arrived[1 - end] += len;
         if len > 0 {
             session.handle_received(self.now, len).ok();
         }
@@ -307,9 +351,12 @@ impl Pair {
             }
             SessionEvent::Ident(ident) => {
                 at.log.push("ident");
-                let existing = self.hosts[host].slots.iter().position(|other| {
-                    other.session.peer().addrs == ident.addrs && !other.session.is_closed()
-                });
+                self.hosts[host].asked.push(ident.request);
+                // The latest one registered, even if it is closed.
+                let existing = self.hosts[host]
+                    .slots
+                    .iter()
+                    .rposition(|other| other.session.peer().addrs == ident.addrs);
                 let session = existing.map(|index| &self.hosts[host].slots[index].session);
                 let decision = match self.hosts[host].verdict {
                     Some(verdict) => Decision::Answer(verdict),
@@ -326,6 +373,10 @@ impl Pair {
             }
             SessionEvent::Ready { reconnected, .. } => {
                 at.log.push(if reconnected { "resumed" } else { "ready" });
+                for tid in std::mem::take(&mut self.hosts[host].greetings) {
+                    let session = &mut self.hosts[host].slots[slot].session;
+                    session.send(self.now, message(tid)).unwrap();
+                }
             }
             SessionEvent::LearnedAddr(_) => at.log.push("learned"),
             SessionEvent::Refused => at.log.push("refused"),
@@ -348,7 +399,12 @@ impl Pair {
         let local =
             SocketAddr::from(([10, 0, 0, host as u8 + 1], 50_000 + self.pipes.len() as u16));
         let (identity, seed) = (Arc::clone(&peer.identity), self.seed());
-        self.pipes.push(Pipe { bytes: Default::default(), open: [true; 2], broken: false });
+        self.pipes.push(Pipe {
+            bytes: Default::default(),
+            arrived: [0; 2],
+            open: [true; 2],
+            broken: false,
+        });
         let pipe = self.pipes.len() - 1;
         self.add(1 - host, Session::accept(now, identity, local, to, seed), Some((pipe, 1)));
         let at = &mut self.hosts[host].slots[slot];

@@ -25,6 +25,8 @@ pub(crate) struct Probe {
     pub(crate) received: Vec<Message>,
     pub(crate) hung_up: bool,
     pub(crate) error: Option<ProtocolError>,
+    /// Accepts the session that is asked for; otherwise the question stays open.
+    pub(crate) accepts: bool,
 }
 
 impl Probe {
@@ -47,6 +49,7 @@ impl Probe {
             received: Vec::new(),
             hung_up: false,
             error: None,
+            accepts: true,
         };
         probe.drain();
         probe
@@ -173,12 +176,13 @@ impl Probe {
         self.error.as_ref().map_or("open", ProtocolError::kind)
     }
 
-    fn drain(&mut self) {
+    /// Hears what the session has to say and does what it asks for.
+    pub(crate) fn drain(&mut self) {
         while let Some(event) = self.session.poll_event() {
             match event {
                 SessionEvent::Hangup => self.hung_up = true,
                 SessionEvent::Message(message) => self.received.push(message),
-                SessionEvent::Ident(_) => {
+                SessionEvent::Ident(_) if self.accepts => {
                     if let Err(error) = self.session.resolve(self.now, Verdict::Accept) {
                         self.error = Some(error);
                     }
