@@ -60,4 +60,4 @@ pub use session::{
     CloseReason, Decision, Fault, GATHER_MAX, Gather, IdentRequest, PeerFacts, PeerIdent,
     SendError, Session, SessionEvent, SessionStats, TransportNews, Verdict,
 };
-pub use throttle::{Permit, Throttle, Unblock};
+pub use throttle::{Permit, Throttle, ThrottleCounters, Unblock};
