@@ -22,7 +22,7 @@
 //! while let Some(event) = session.poll_event() {
 //!     dispatch(event);
 //! }
-//! while let Some(batch) = session.poll_transmit() {
+//! while let Some(batch) = session.poll_transmit(now) {
 //!     let (wanted, sent) = (batch.len(), send(batch.slices()));
 //!     session.transmitted(sent);
 //!     if sent < wanted {

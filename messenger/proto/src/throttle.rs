@@ -1,8 +1,9 @@
 //! A budget shared by many sessions: bytes or messages that may be held at one time.
 //!
-//! Taking from a budget with room is one atomic exchange and one count. A session that finds no room joins a
-//! first-in first-out line; whoever gives back next *grants* the front of the line its share and
-//! calls its waker. Nobody polls, nobody is overtaken, and the lock exists only for the line.
+//! Taking from a budget with room is one atomic exchange and one count. A session that finds no
+//! room joins a first-in first-out line; whoever gives back next *grants* the front of the line its
+//! share and calls its waker. Nobody polls, nobody is overtaken, and the lock exists only for the
+//! line.
 //!
 //! ```text
 //!   try_acquire ----room----> Permit --drop--> release --line not empty--> grant front, wake it

@@ -513,7 +513,7 @@ impl Peer {
         };
         let mut taken = 0;
         let trouble = loop {
-            let Some(gather) = self.session.poll_transmit() else {
+            let Some(gather) = self.session.poll_transmit(now) else {
                 return;
             };
             if self.endpoint.injects_failure(|| tools.seeds.draw()) {
