@@ -1,5 +1,6 @@
 //! One session on its worker: bytes between socket and session, events to the application.
 
+use super::batch::Batch;
 use super::command::{Ask, Command, Newcomer};
 use super::processor::Accepted;
 use super::{Dial, Fate, READ_BYTES_PER_TURN, SEND_BYTES_PER_TURN, Target, Tools};
@@ -275,9 +276,13 @@ impl Peer {
 
     /// Hands out everything the session has to say.
     pub(crate) fn deliver<W: Worker>(&mut self, now: Instant, tools: &mut Tools<W>) {
+        let mut batch = None;
         while let Some(event) = self.session.poll_event() {
             match event {
-                SessionEvent::Message(message) => self.deliver_message(message, tools),
+                SessionEvent::Message(message) => {
+                    batch.get_or_insert_with(|| Batch::begin(tools));
+                    self.deliver_message(message, tools);
+                }
                 SessionEvent::Dial { to } => self.connect(now, to, tools),
                 SessionEvent::Hangup => self.hang_up(now, false, tools),
                 SessionEvent::Ident(ident) => self.introduce(now, ident),
@@ -296,6 +301,9 @@ impl Peer {
                 SessionEvent::Standby => {}
                 other => tracing::warn!(event = ?other, "unknown session event"),
             }
+        }
+        if let Some(batch) = batch {
+            batch.end(tools);
         }
         if !self.session.is_ready() {
             self.connection.lower(Flag::Ready);
