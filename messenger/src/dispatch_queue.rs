@@ -11,6 +11,7 @@
 use crate::connection::Connection;
 use crate::dispatcher::Dispatchers;
 use crate::endpoint::{DieOn, Endpoint};
+use crate::metrics::{Histogram, NamedCounters};
 use crate::priority_queue::{CONTROL_CLASS, PriorityQueue, Weights};
 use messenger_proto::message::{Message, PRIORITY_HIGHEST};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -37,7 +38,15 @@ enum Item {
 struct State {
     queue: PriorityQueue<Item>,
     messages: usize,
+    counts: Counts,
     stopped: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Counts {
+    queued: u64,
+    discarded: u64,
+    news: u64,
 }
 
 /// One messenger's queue; all methods from any thread, and none but `run` blocks.
@@ -45,6 +54,8 @@ struct State {
 pub(crate) struct DispatchQueue {
     state: Mutex<State>,
     bell: Condvar,
+    /// From the last byte of a message to the dispatcher.
+    waits: Histogram,
 }
 
 impl DispatchQueue {
@@ -53,9 +64,11 @@ impl DispatchQueue {
             state: Mutex::new(State {
                 queue: PriorityQueue::new(weights),
                 messages: 0,
+                counts: Counts::default(),
                 stopped: false,
             }),
             bell: Condvar::new(),
+            waits: Histogram::default(),
         }
     }
 
@@ -72,6 +85,7 @@ impl DispatchQueue {
             let item = Item::Message(connection, message);
             state.queue.push(priority, class, cost, item);
             state.messages += 1;
+            state.counts.queued += 1;
             self.bell.notify_one();
         }
     }
@@ -80,6 +94,7 @@ impl DispatchQueue {
     pub(crate) fn tell(&self, connection: Connection, news: News) {
         let mut state = self.lock();
         if !state.stopped {
+            state.counts.news += 1;
             let item = Item::News(connection, news);
             state.queue.push(PRIORITY_HIGHEST, CONTROL_CLASS, 0, item);
             self.bell.notify_one();
@@ -94,6 +109,7 @@ impl DispatchQueue {
         let mut state = self.lock();
         let gone = state.queue.discard(connection.id());
         state.messages -= gone.len();
+        state.counts.discarded += gone.len() as u64;
         drop(state); // the messages go after it: dropping one may wake a session
         drop(gone);
     }
@@ -114,6 +130,21 @@ impl DispatchQueue {
         Some(now.saturating_duration_since(oldest))
     }
 
+    /// Name and value of what was counted, in a fixed order.
+    pub(crate) fn counters(&self) -> NamedCounters {
+        let state = self.lock();
+        let (messages, counts) = (state.messages as u64, state.counts);
+        drop(state);
+        let mut named = vec![
+            ("messages", messages),
+            ("queued_messages", counts.queued),
+            ("discarded_messages", counts.discarded),
+            ("news", counts.news),
+        ];
+        named.extend(self.waits.named());
+        named
+    }
+
     /// Lets the thread end: messages still queued are dropped, news are told.
     pub(crate) fn stop(&self) {
         self.lock().stopped = true;
@@ -129,7 +160,31 @@ impl DispatchQueue {
                     std::thread::sleep(delay); // for tests, contract Q-12
                 }
             }
-            hand_out(endpoint, item, stopped);
+            self.hand_out(endpoint, item, stopped);
+        }
+    }
+
+    fn hand_out(&self, endpoint: &Endpoint, item: Item, stopped: bool) {
+        match item {
+            Item::News(connection, news) => tell(&endpoint.dispatchers, &connection, news),
+            Item::Message(connection, message) if !stopped && !connection.is_down() => {
+                self.dispatch(endpoint, &connection, message);
+            }
+            Item::Message(..) => {
+                self.lock().counts.discarded += 1;
+            }
+        }
+    }
+
+    fn dispatch(&self, endpoint: &Endpoint, connection: &Connection, mut message: Message) {
+        let now = Instant::now();
+        message.stamps.dispatch = Some(now);
+        let since = message.stamps.recv_complete.unwrap_or(now);
+        self.waits.record(now.saturating_duration_since(since));
+        if let Err(message) = endpoint.dispatchers.dispatch(connection, message) {
+            let kind = message.header.kind;
+            tracing::error!(%connection, kind, "no dispatcher took this message; dropped");
+            DieOn::judge(endpoint.options.die_on.unhandled_msg, connection, "unhandled message");
         }
     }
 
@@ -151,25 +206,6 @@ impl DispatchQueue {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-fn hand_out(endpoint: &Endpoint, item: Item, stopped: bool) {
-    match item {
-        Item::News(connection, news) => tell(&endpoint.dispatchers, &connection, news),
-        Item::Message(connection, message) if !stopped && !connection.is_down() => {
-            dispatch(endpoint, &connection, message);
-        }
-        Item::Message(..) => {}
-    }
-}
-
-fn dispatch(endpoint: &Endpoint, connection: &Connection, mut message: Message) {
-    message.stamps.dispatch = Some(Instant::now());
-    if let Err(message) = endpoint.dispatchers.dispatch(connection, message) {
-        let kind = message.header.kind;
-        tracing::error!(%connection, kind, "no dispatcher took this message; dropped");
-        DieOn::judge(endpoint.options.die_on.unhandled_msg, connection, "unhandled message");
     }
 }
 
@@ -257,7 +293,7 @@ mod tests {
         fn run(&self) -> Vec<String> {
             let endpoint = bench::endpoint(self.dispatchers.clone());
             while let Some((item, stopped)) = self.next_if_any() {
-                hand_out(&endpoint, item, stopped);
+                self.queue.hand_out(&endpoint, item, stopped);
             }
             std::mem::take(&mut self.notes.lock().unwrap())
         }
@@ -325,6 +361,33 @@ mod tests {
         desk.queue.tell(desk.two.clone(), News::Accept);
         desk.queue.run(&bench::endpoint(desk.dispatchers.clone()));
         assert_eq!(*desk.notes.lock().unwrap(), ["a reset"]);
+    }
+
+    #[test]
+    fn waits_are_counted_by_length_and_what_was_dropped_apart() {
+        let desk = Desk::new(&["a"]);
+        for (connection, tid, ms) in [(&desk.one, 1, 3), (&desk.one, 2, 3), (&desk.two, 3, 300)] {
+            let mut message = Message::new(2).with_tid(tid);
+            let complete = Instant::now().checked_sub(Duration::from_millis(ms));
+            message.stamps.recv_complete = complete;
+            desk.queue.push(connection.clone(), message);
+        }
+        desk.run();
+        desk.push(&desk.two, 4);
+        desk.two.raise(Flag::Down);
+        desk.queue.discard(&desk.two);
+        desk.queue.tell(desk.two.clone(), News::Reset);
+
+        let counters = desk.queue.counters();
+        let get = |wanted| counters.iter().find(|(name, _)| *name == wanted).unwrap().1;
+        assert_eq!((get("messages"), get("queued_messages")), (0, 4));
+        assert_eq!((get("discarded_messages"), get("news")), (1, 1));
+        assert_eq!(get("wait_count"), 3);
+        // A slow machine may make them longer, never shorter.
+        assert!(get("wait_sum_us") >= 306_000);
+        let below = counters.iter().take_while(|(name, _)| *name != "wait_2048_to_4096_us");
+        let below = below.filter(|(name, _)| name.contains("_to_")).map(|(_, n)| n).sum::<u64>();
+        assert_eq!(below, 0);
     }
 
     #[test]

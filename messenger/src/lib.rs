@@ -111,7 +111,7 @@ pub use connection::{Connection, PrivData, SendError};
 pub use dispatcher::{Dispatcher, DispatcherPriority};
 pub use error::Error;
 pub use messenger::{ConnectOptions, Messenger};
-pub use metrics::{MessengerCounters, WorkerCounters};
+pub use metrics::{CounterSet, MessengerCounters, NamedCounters, WorkerCounters};
 pub use workers::{Workers, WorkersOptions};
 
 pub use messenger_proto::{

@@ -12,7 +12,7 @@ use crate::dispatcher::{Dispatcher, DispatcherPriority, Dispatchers};
 use crate::endpoint::{DieOn, Endpoint, EndpointOptions, Intercept};
 use crate::error::Error;
 use crate::injection::Injection;
-use crate::metrics::MessengerCounters;
+use crate::metrics::{CounterSet, MessengerCounters};
 use crate::priority_queue::Weights;
 use crate::shell::{Shell, Wanted};
 use crate::tenant::Tenant;
@@ -408,19 +408,21 @@ impl Messenger {
     /// A snapshot of the counters. Waits for the workers to answer; on a worker thread it comes
     /// without theirs.
     pub fn counters(&self) -> MessengerCounters {
-        let workers = self.shell.counters();
         let endpoint = self.endpoint().ok();
+        let identity = endpoint.as_deref().map(Endpoint::identity);
         let of = |count: fn(&Endpoint) -> u64| endpoint.as_deref().map_or(0, count);
+        let dispatch_throttle = identity.as_ref().and_then(|i| i.dispatch_throttle.as_ref());
         MessengerCounters {
-            workers,
+            workers: self.shell.counters(),
+            throttles: match &identity {
+                Some(identity) => identity.throttles().into_iter().map(CounterSet::of).collect(),
+                None => self.lock().policies.throttles().into_iter().map(CounterSet::of).collect(),
+            },
+            dispatch_queue: endpoint.as_deref().map_or_else(Vec::new, |e| e.queue.counters()),
             connections: of(|e| e.registry.len() as u64) as usize,
             dispatch_queue_messages: of(|e| e.queue.len() as u64) as usize,
             callback_panics: of(|e| e.dispatchers.panics()),
-            dispatch_throttle_bytes: of(|e| {
-                let identity = e.identity();
-                let throttle = identity.dispatch_throttle.as_ref();
-                throttle.map_or(0, |throttle| throttle.current())
-            }),
+            dispatch_throttle_bytes: dispatch_throttle.map_or(0, |throttle| throttle.current()),
         }
     }
 

@@ -20,7 +20,7 @@
 
 use crate::connection::Connection;
 use crate::endpoint::Endpoint;
-use crate::event_center::{EXTERNALS_PER_TURN, Event, EventCenter};
+use crate::event_center::{EXTERNALS_PER_TURN, Event, EventCenter, Progress};
 use crate::metrics::{Counters, WorkerCounters};
 use crate::workers::Gate;
 use away::Away;
@@ -40,9 +40,13 @@ pub(crate) use peer::facts_to_dial;
 
 mod adoption;
 mod away;
+mod batch;
 mod command;
 mod peer;
 mod processor;
+mod stopwatch;
+
+use stopwatch::Stopwatch;
 
 /// Most bytes read from one peer in a turn.
 const READ_BYTES_PER_TURN: usize = 256 << 10;
@@ -78,6 +82,7 @@ pub(crate) struct WorkerLoop<W> {
     away: Away,
     /// Peers touched in this turn, each once.
     touched: Vec<usize>,
+    watch: Stopwatch,
     stopping: bool,
 }
 
@@ -97,6 +102,7 @@ impl<W: Worker> WorkerLoop<W> {
             processors: Slab::new(),
             away: Away::default(),
             touched: Vec::new(),
+            watch: Stopwatch::start(),
             stopping: false,
         }
     }
@@ -107,8 +113,10 @@ impl<W: Worker> WorkerLoop<W> {
     /// If the worker or its driver fails; all sessions are ended with a reset before.
     pub(crate) fn run(&mut self) -> io::Result<()> {
         let outcome = self.run_until_stopped();
-        let now = Instant::now();
+        self.watch.lap();
+        let now = self.watch.last();
         self.end_all(now, outcome.is_err());
+        self.watch.lap();
         let until = now + STOP_GRACE;
         while outcome.is_ok() && self.lingers() && Instant::now() < until {
             self.turn(Some(until))?;
@@ -125,10 +133,40 @@ impl<W: Worker> WorkerLoop<W> {
 
     /// One turn, see the [module](self). It sleeps no longer than to `limit`.
     fn turn(&mut self, limit: Option<Instant>) -> io::Result<()> {
-        let Tools { worker, center, .. } = &mut self.tools;
-        center.collect(Instant::now(), limit, worker)?;
-        let now = Instant::now();
+        let Tools { worker, center, counters, .. } = &mut self.tools;
+        let progress = center.collect(self.watch.last(), limit, worker)?;
+        counters.wait_time += self.watch.lap();
+        let now = self.watch.last();
+        let has_work = self.handle_events(now) | (progress == Progress::Busy);
+        let is_sending = !self.touched.is_empty();
+        if is_sending {
+            self.watch.lap();
+        }
+        self.finish_touched(self.watch.last());
+        self.tools.worker.flush(self.watch.last())?;
+        let counters = &mut self.tools.counters;
+        let sending = self.watch.lap();
+        if is_sending {
+            counters.send_time += sending;
+        }
+        counters.running_time += self.watch.last().saturating_duration_since(now);
+        counters.turns += 1;
+        counters.idle_turns += u64::from(!has_work);
+        Ok(())
+    }
+
+    /// What `collect` found, sockets first; whether there was anything.
+    fn handle_events(&mut self, now: Instant) -> bool {
+        let commands = self.tools.counters.commands;
+        let (mut has_work, mut is_receiving) = (false, false);
+        let dispatching = self.tools.counters.fast_dispatch_time;
         while let Some(event) = self.tools.center.next_event(now) {
+            has_work = true;
+            let is_file = matches!(event, Event::File { .. });
+            if is_receiving && !is_file {
+                self.end_receiving(dispatching);
+            }
+            is_receiving = is_file;
             match event {
                 Event::File { key, readiness, .. } => self.on_ready(now, key, readiness),
                 Event::Time { key, .. } => self.on_timer(now, key),
@@ -138,12 +176,19 @@ impl<W: Worker> WorkerLoop<W> {
                 self.take_commands(now);
             }
         }
+        if is_receiving {
+            self.end_receiving(dispatching);
+        }
         self.take_commands(now);
-        self.finish_touched(now);
-        self.tools.worker.flush(now)?;
-        self.tools.counters.turns += 1;
-        self.tools.counters.busy_us += now.elapsed().as_micros() as u64;
-        Ok(())
+        has_work || self.tools.counters.commands > commands
+    }
+
+    /// All ready sockets were seen to. What dispatchers took of that time, which was
+    /// `dispatching` when it began, is not receiving.
+    fn end_receiving(&mut self, dispatching: Duration) {
+        let counters = &mut self.tools.counters;
+        let dispatched = counters.fast_dispatch_time.saturating_sub(dispatching);
+        counters.recv_time += self.watch.lap().saturating_sub(dispatched);
     }
 
     fn on_ready(&mut self, now: Instant, target: Target, readiness: Readiness) {

@@ -11,6 +11,8 @@ use crate::wheel::TICK;
 pub(crate) struct Moment {
     /// As callers give it.
     pub(crate) wall: Instant,
+    /// In microseconds since the worker's first.
+    pub(crate) micros: u64,
     /// As the timer wheel counts it.
     pub(crate) tick: u64,
     /// As smoltcp is shown it.
@@ -41,6 +43,7 @@ impl Clock {
         let micros = now.saturating_duration_since(epoch).as_micros() as u64;
         Moment {
             wall: now,
+            micros,
             tick: micros / TICK.as_micros() as u64,
             tcp: TcpInstant::from_micros((micros * u64::from(self.speed)) as i64),
         }

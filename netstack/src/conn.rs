@@ -19,6 +19,7 @@ use smoltcp::socket::tcp::{CongestionControl, Socket, SocketBuffer, State};
 
 use crate::flow::FlowKey;
 use crate::listen::LISTENERS_MAX;
+use crate::round_trip::RoundTrip;
 use crate::stack::{Readiness, SocketError, SocketId};
 use crate::time_wait::LastAck;
 use crate::wheel::NEVER;
@@ -113,6 +114,7 @@ impl Fault {
 #[repr(C, align(128))]
 pub(crate) struct Conn {
     pub(crate) key: FlowKey,
+    pub(crate) round_trip: RoundTrip,
     /// The tick the timer wheel will call at; it may be too early, never too late.
     pub(crate) armed: u64,
     pub(crate) generation: u32,
@@ -121,6 +123,8 @@ pub(crate) struct Conn {
     pub(crate) touched: bool,
     /// What the application has not been told yet.
     pub(crate) news: Readiness,
+    /// The application was told to read, and has not been told since that there is no more.
+    pub(crate) is_readable: bool,
 
     set: SocketSet<'static>,
     /// The tick the connection has to be looked at; `armed` may be earlier.
@@ -130,11 +134,13 @@ pub(crate) struct Conn {
     /// What we have said. Nothing: segments are not for the socket yet, because smoltcp does not
     /// survive a SYN that arrives before our own was sent.
     pub(crate) last: Option<LastAck>,
+    /// The first sequence number of ours that the peer has not acknowledged, as far as seen.
+    pub(crate) snd_una: u32,
+    /// The window in the peer's last segment, not scaled.
+    pub(crate) peer_window: u16,
     /// Slot of the listener, while it is the listener's.
-    pub(crate) listener: u32,
+    pub(crate) listener: u16,
     pub(crate) fault: Option<Fault>,
-    /// The application was told to read, and has not been told since that there is no more.
-    pub(crate) is_readable: bool,
     /// A send could not take everything.
     pub(crate) wants_room: bool,
     /// The application closed its sending half.
@@ -144,6 +150,7 @@ pub(crate) struct Conn {
 }
 
 const _: () = assert!(size_of::<Option<Conn>>() == 128);
+const _: () = assert!(LISTENERS_MAX <= u16::MAX as usize);
 
 impl Conn {
     /// The connection's socket.
@@ -169,6 +176,11 @@ impl Conn {
         if socket.state() == State::FinWait2 {
             socket.abort();
         }
+    }
+
+    /// Bytes, and a SYN or FIN, that are sent and not acknowledged.
+    pub(crate) fn unacked(&self) -> u32 {
+        self.last.map_or(0, |last| last.snd_nxt.wrapping_sub(self.snd_una))
     }
 
     /// What the application is told of: only its own connections.
@@ -223,13 +235,20 @@ pub(crate) struct ConnTable {
     conns_max: usize,
     /// How often each slot was used.
     generations: Vec<u32>,
+    /// Segments each connection has sent again. Not in the [`Conn`], for it is rarely needed.
+    resent: Vec<u32>,
 }
 
 impl ConnTable {
     /// A table for at most `conns_max` connections. Its memory is reserved now and used as
     /// connections come.
     pub(crate) fn new(conns_max: usize) -> Self {
-        Self { conns: Slab::with_capacity(conns_max), conns_max, generations: Vec::new() }
+        Self {
+            conns: Slab::with_capacity(conns_max),
+            conns_max,
+            generations: Vec::new(),
+            resent: Vec::new(),
+        }
     }
 
     /// How many connections there are.
@@ -248,24 +267,29 @@ impl ConnTable {
         let slot = entry.key();
         if slot == self.generations.len() {
             self.generations.push(0);
+            self.resent.push(0);
         }
+        self.resent[slot] = 0;
         self.generations[slot] = self.generations[slot].wrapping_add(1);
         let mut set = SocketSet::new(Vec::with_capacity(1));
         set.add(socket);
         entry.insert(Conn {
             key,
+            round_trip: RoundTrip::default(),
             armed: NEVER,
             generation: self.generations[slot],
             phase,
             touched: false,
             news: Readiness::NONE,
+            is_readable: false,
             set,
             due: NEVER,
             deadline: NEVER,
             last: None,
+            snd_una: 0,
+            peer_window: 0,
             listener: 0,
             fault: None,
-            is_readable: false,
             wants_room: false,
             shut: false,
             detached: false,
@@ -291,6 +315,17 @@ impl ConnTable {
     /// The connection that a handle, or a list that is in step with the table, names.
     pub(crate) fn at(&mut self, slot: u32) -> &mut Conn {
         self.conns.get_mut(slot as usize).expect("a named connection is in the table")
+    }
+
+    /// A connection has sent so many segments again.
+    pub(crate) fn add_resent(&mut self, slot: u32, segments: u64) {
+        let resent = &mut self.resent[slot as usize];
+        *resent = resent.saturating_add(segments.try_into().unwrap_or(u32::MAX));
+    }
+
+    /// How many segments a connection has sent again.
+    pub(crate) fn resent(&self, slot: u32) -> u32 {
+        self.resent[slot as usize]
     }
 
     /// All slots in use and their connections.

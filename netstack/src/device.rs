@@ -112,4 +112,10 @@ pub trait PacketDevice: Send {
     fn frames_in_use(&self) -> u64 {
         0
     }
+
+    /// What the device counts itself: name and value, in a fixed order. Of a port with several
+    /// queues the first one tells, for all. Not for the data path.
+    fn counters(&self) -> Vec<(&'static str, u64)> {
+        Vec::new()
+    }
 }

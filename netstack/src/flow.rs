@@ -12,7 +12,10 @@ use std::net::{Ipv6Addr, SocketAddr};
 use foldhash::quality::FixedState;
 
 /// Addresses and ports of one connection; IPv4 addresses are held as v4-mapped IPv6 ones.
+//
+// Aligned as its ports need, not as 128-bit numbers would be: twelve bytes less in every connection.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[repr(C, packed(4))]
 pub struct FlowKey {
     /// Our address.
     pub local_ip: u128,

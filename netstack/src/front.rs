@@ -247,6 +247,17 @@ impl<F: Frame> Front<F> {
         gauges.into_iter().chain(self.link.counts.iter())
     }
 
+    /// Received frames with a checksum that is wrong, whoever found out.
+    pub fn bad_checksums(&self) -> u64 {
+        let reasons = [
+            DropReason::IpChecksum,
+            DropReason::TcpChecksum,
+            DropReason::IcmpChecksum,
+            DropReason::DeviceChecksum,
+        ];
+        reasons.iter().map(|reason| self.link.counts.dropped(*reason)).sum()
+    }
+
     /// See [`Neighbors::reserved`].
     #[cfg(test)]
     pub(crate) fn reserved(&self) -> [usize; 4] {

@@ -30,6 +30,7 @@ mod listen;
 mod neighbor;
 mod phy;
 mod ports;
+mod round_trip;
 mod steer;
 mod time_wait;
 mod wheel;

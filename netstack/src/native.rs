@@ -42,6 +42,7 @@ mod calls;
 mod config;
 mod counters;
 mod life;
+mod observer;
 #[cfg(test)]
 mod tests;
 mod upkeep;
@@ -191,11 +192,13 @@ impl<D: PacketDevice> EventDriver for NativeWorker<D> {
         is_active |= self.take_own(at);
         is_active |= self.receive(at);
         if self.tick != at.tick {
-            self.tick = at.tick;
+            let last_tick = std::mem::replace(&mut self.tick, at.tick);
+            self.count_zero_windows(last_tick, at.tick);
             self.on_tick(at);
         }
         self.wire.flush(now);
         is_active |= self.report(ready);
+        self.counts.idle_turns += u64::from(!is_active);
         self.rest(is_active, now, deadline);
         Ok(())
     }
@@ -253,6 +256,7 @@ impl<D: PacketDevice> NativeWorker<D> {
                 break;
             }
             is_active = true;
+            self.counts.rx_last_burst = frames as u64;
             self.stage(at);
             self.warm();
             self.process(at);
@@ -332,17 +336,18 @@ impl<D: PacketDevice> NativeWorker<D> {
     }
 
     fn on_conn_segment(&mut self, at: Moment, slot: u32, segment: &Segment<D::Frame>) {
-        let conn = self.conns.at(slot);
-        if conn.last.is_none() {
+        let Some(expected) = self.conns.at(slot).last.map(|last| last.rcv_nxt) else {
             self.counts.early_segment_drops += 1;
             return;
-        }
+        };
+        self.observe(at, slot, &segment.view);
+        let conn = self.conns.at(slot);
         let before = Before::of(conn);
         let (sockets, last) = conn.set_and_last();
-        if let Some(last) = last {
-            last.is_peer_full = segment.view.window == 0;
-        }
         self.wire.ingress(at, sockets, last, segment.packet());
+        if segment.view.payload_len > 0 && conn.socket().recv_queue() == before.received {
+            self.observe_unread(&segment.view, expected);
+        }
         self.touch(slot);
         self.settle(slot, before, Fault::Reset);
     }
@@ -459,8 +464,11 @@ impl<D: PacketDevice> NativeWorker<D> {
             return true;
         }
         let before = Before::of(conn);
-        let (sockets, last) = conn.set_and_last();
+        let before_sending = self.before_sending(at, slot);
+        let (sockets, last) = self.conns.at(slot).set_and_last();
         let outcome = self.wire.egress(at, sockets, last);
+        self.observe_sent(at, slot, &before_sending);
+        let conn = self.conns.at(slot);
         if conn.socket().state() != before.state {
             // Sending changes the state only when a time is over.
             self.settle(slot, before, Fault::TimedOut);

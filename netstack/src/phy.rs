@@ -47,7 +47,13 @@ pub(crate) struct WireCounts {
     pub(crate) no_frame_drops: u64,
     pub(crate) own_drops: u64,
     pub(crate) resets_sent: u64,
+    /// Keep-alives included: only whoever knows what is acknowledged can tell them apart.
     pub(crate) segments_resent: u64,
+    pub(crate) zero_windows_sent: u64,
+    /// Frames the device took in the last flush that had any.
+    pub(crate) tx_last_burst: u64,
+    /// Frames the device could not give for want of memory.
+    pub(crate) alloc_failures: u64,
 }
 
 /// What is left to do for a connection after its egress.
@@ -143,6 +149,16 @@ impl<D: PacketDevice> Wire<D> {
     /// What was counted.
     pub(crate) fn counts(&self) -> WireCounts {
         self.port.counts
+    }
+
+    /// Segments sent again, keep-alives included.
+    pub(crate) fn segments_resent(&self) -> u64 {
+        self.port.counts.segments_resent
+    }
+
+    /// Frames the device has not taken yet.
+    pub(crate) fn queue_len(&self) -> usize {
+        self.port.queue.len()
     }
 
     /// Looks at a received frame.
@@ -306,10 +322,14 @@ impl<D: PacketDevice> Queue<'_, D> {
     }
 
     fn flush(&mut self) {
+        let waiting = self.queue.len();
         let mut before = usize::MAX;
         while !self.queue.is_empty() && self.queue.len() < before {
             before = self.queue.len();
             self.device.tx_burst(self.now, self.queue);
+        }
+        if self.queue.len() < waiting {
+            self.counts.tx_last_burst = (waiting - self.queue.len()) as u64;
         }
         self.drop_if_cut();
     }
@@ -324,7 +344,9 @@ impl<D: PacketDevice> Queue<'_, D> {
 
 impl<D: PacketDevice> Output<D::Frame> for Queue<'_, D> {
     fn alloc(&mut self, len: usize) -> Option<D::Frame> {
-        self.device.alloc(len)
+        let frame = self.device.alloc(len);
+        self.counts.alloc_failures += u64::from(frame.is_none());
+        frame
     }
 
     fn push(&mut self, frame: D::Frame) -> Result<(), D::Frame> {
@@ -405,6 +427,7 @@ impl<D: PacketDevice> TxToken for Blank<'_, '_, D> {
         let frame = frame.or_else(|| feed.port.device.alloc(start + len));
         let Some(mut frame) = frame else {
             feed.port.counts.no_frame_drops += 1;
+            feed.port.counts.alloc_failures += 1;
             feed.port.scratch.resize(len.max(feed.port.scratch.len()), 0);
             return f(&mut feed.port.scratch[..len]);
         };
@@ -451,6 +474,8 @@ impl<D: PacketDevice> Feed<'_, D> {
                 self.acknowledge_from(packet, said.snd_nxt);
             }
         }
+        let was_open = self.last.is_some_and(|last| last.window > 0);
+        self.port.counts.zero_windows_sent += u64::from(was_open && said.window == 0);
         self.last = Some(said);
     }
 

@@ -20,7 +20,7 @@ use std::fmt;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Names one socket of one worker for as long as it lives.
 ///
@@ -178,6 +178,23 @@ pub enum SocketError {
     /// The operating system or the device failed.
     #[error(transparent)]
     Io(#[from] io::Error),
+}
+
+/// What a stack knows of one connection, see [`Worker::tcp_info`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TcpInfo {
+    /// The smoothed round-trip time; `None` before the first measurement.
+    pub round_trip: Option<Duration>,
+    /// What congestion control lets be on its way; `None` if the stack does not tell.
+    pub congestion_window_bytes: Option<usize>,
+    /// Sent and not acknowledged.
+    pub unacked_bytes: u32,
+    /// Taken from the application and not acknowledged, sent or not.
+    pub send_queue_bytes: usize,
+    /// Received in order and not read.
+    pub recv_queue_bytes: usize,
+    /// Segments sent again since the connection began.
+    pub segments_resent: u32,
 }
 
 /// What a listening socket is made with.
@@ -357,6 +374,13 @@ pub trait Worker: EventDriver {
     /// # Errors
     /// As [`EventDriver::wait`].
     fn flush(&mut self, now: Instant) -> io::Result<()>;
+
+    /// What is known of a connection. `None` from stacks that cannot look: the kernel's, whose
+    /// `TCP_INFO` no safe wrapper reads (`ss -ti` does).
+    fn tcp_info(&self, socket: &ConnectedSocket) -> Option<TcpInfo> {
+        let _ = socket;
+        None
+    }
 
     /// A snapshot of the worker's counters: name and value, in a fixed order, units in the name.
     ///

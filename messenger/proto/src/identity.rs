@@ -32,6 +32,15 @@ pub struct Identity {
     pub dispatch_throttle: Option<Arc<Throttle>>,
 }
 
+impl Identity {
+    /// Every budget that received messages have to pass, each once.
+    pub fn throttles(&self) -> Vec<&Arc<Throttle>> {
+        let mut throttles = self.policies.throttles();
+        throttles.extend(&self.dispatch_throttle);
+        throttles
+    }
+}
+
 /// Upper bounds, each checked before anything is allocated for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {

@@ -22,7 +22,7 @@
 //! while let Some(event) = session.poll_event() {
 //!     dispatch(event);
 //! }
-//! while let Some(batch) = session.poll_transmit() {
+//! while let Some(batch) = session.poll_transmit(now) {
 //!     let (wanted, sent) = (batch.len(), send(batch.slices()));
 //!     session.transmitted(sent);
 //!     if sent < wanted {
@@ -62,4 +62,4 @@ pub use session::{
     Action, CloseReason, Decision, Fault, GATHER_MAX, Gather, IdentRequest, Interceptor, PeerFacts,
     PeerIdent, SendError, Session, SessionEvent, SessionStats, Step, TransportNews, Verdict,
 };
-pub use throttle::{Permit, Throttle, Unblock};
+pub use throttle::{Permit, Throttle, ThrottleCounters, Unblock};

@@ -125,6 +125,19 @@ impl PolicySet {
         entry.throttle_messages = messages;
     }
 
+    /// The budgets of all policies, each once.
+    pub fn throttles(&self) -> Vec<&Arc<Throttle>> {
+        let exceptions = self.by_type.iter().map(|(_, policy)| policy);
+        let policies = std::iter::once(&self.default).chain(exceptions);
+        let mut found: Vec<&Arc<Throttle>> = Vec::new();
+        for throttle in policies.flat_map(|p| [&p.throttle_messages, &p.throttle_bytes]).flatten() {
+            if !found.iter().any(|other| Arc::ptr_eq(other, throttle)) {
+                found.push(throttle);
+            }
+        }
+        found
+    }
+
     fn entry(&mut self, kind: EntityType) -> &mut Policy {
         let found = self.by_type.iter().position(|(of, _)| *of == kind);
         let index = found.unwrap_or_else(|| {
@@ -157,9 +170,14 @@ mod tests {
     #[test]
     fn throttles_of_one_type_leave_the_default_alone() {
         let mut policies = PolicySet::new(Policy::lossy_client());
-        policies.set_throttles(EntityType::Osd, Some(Throttle::new("bytes", 1)), None);
+        let bytes = Throttle::new("bytes", 1);
+        policies.set_throttles(EntityType::Osd, Some(Arc::clone(&bytes)), None);
         assert!(policies.get(EntityType::Osd).throttle_bytes.is_some());
         assert!(policies.get(EntityType::Osd).lossy);
         assert!(policies.get(EntityType::Mon).throttle_bytes.is_none());
+        let messages = Throttle::new("messages", 1);
+        policies.set_throttles(EntityType::Mds, Some(bytes), Some(messages));
+        let names: Vec<_> = policies.throttles().iter().map(|throttle| throttle.name()).collect();
+        assert_eq!(names, ["bytes", "messages"], "each once");
     }
 }

@@ -323,7 +323,7 @@ impl Session {
         if message.header.priority == 0 {
             message.header.priority = PRIORITY_DEFAULT;
         }
-        self.queue.push(message);
+        self.queue.push(now, message);
         self.leave_standby(now);
         Ok(())
     }
@@ -376,7 +376,8 @@ impl Session {
 
     /// What to send. Each gather list is to be followed by [`Session::transmitted`]; if the
     /// transport did not take all of it, ask again when it takes more.
-    pub fn poll_transmit(&mut self) -> Option<Gather<'_>> {
+    pub fn poll_transmit(&mut self, now: Instant) -> Option<Gather<'_>> {
+        self.now = now;
         self.stage();
         let transport = self.transport()?;
         match transport.frozen_at {

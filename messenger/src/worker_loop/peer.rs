@@ -1,5 +1,6 @@
 //! One session on its worker: bytes between socket and session, events to the application.
 
+use super::batch::Batch;
 use super::command::{Ask, Command, Newcomer};
 use super::processor::Accepted;
 use super::{Dial, Fate, READ_BYTES_PER_TURN, SEND_BYTES_PER_TURN, Target, Tools};
@@ -302,9 +303,13 @@ impl Peer {
 
     /// Hands out everything the session has to say.
     pub(crate) fn deliver<W: Worker>(&mut self, now: Instant, tools: &mut Tools<W>) {
+        let mut batch = None;
         while let Some(event) = self.session.poll_event() {
             match event {
-                SessionEvent::Message(message) => self.on_message(now, message, tools),
+                SessionEvent::Message(message) => {
+                    batch.get_or_insert_with(|| Batch::begin(tools));
+                    self.on_message(now, message, tools);
+                }
                 SessionEvent::Dial { to } => self.connect(now, to, tools),
                 SessionEvent::Hangup => {
                     self.hang_up(now, false, tools);
@@ -327,6 +332,9 @@ impl Peer {
                 SessionEvent::Standby => {}
                 other => tracing::warn!(event = ?other, "unknown session event"),
             }
+        }
+        if let Some(batch) = batch {
+            batch.end(tools);
         }
         if !self.session.is_ready() {
             self.connection.lower(Flag::Ready);
@@ -612,7 +620,7 @@ impl Peer {
         }
         let mut taken = 0;
         let trouble = loop {
-            if self.injector.is_some() && self.session.poll_transmit().is_some() {
+            if self.injector.is_some() && self.session.poll_transmit(now).is_some() {
                 if self.breaks_socket() {
                     break SocketError::Reset;
                 }
@@ -623,7 +631,7 @@ impl Peer {
             let Some(transport) = self.transport.as_mut().filter(|t| t.open && !t.blocked) else {
                 return;
             };
-            let Some(gather) = self.session.poll_transmit() else {
+            let Some(gather) = self.session.poll_transmit(now) else {
                 return;
             };
             let (offered, slices) = (gather.len(), gather.slices());

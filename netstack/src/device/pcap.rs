@@ -155,6 +155,12 @@ impl<D: PacketDevice, W: Write + Send> PacketDevice for PcapDevice<D, W> {
     fn frames_in_use(&self) -> u64 {
         self.device.frames_in_use()
     }
+
+    fn counters(&self) -> Vec<(&'static str, u64)> {
+        let mut counters = self.device.counters();
+        counters.extend(self.counters());
+        counters
+    }
 }
 
 impl<D, W: Write> Drop for PcapDevice<D, W> {

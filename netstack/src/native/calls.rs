@@ -13,7 +13,7 @@ use crate::device::PacketDevice;
 use crate::flow::FlowKey;
 use crate::stack::{
     ConnectOptions, ConnectedSocket, ListenOptions, Readiness, Received, ServerSocket, SocketError,
-    Worker,
+    TcpInfo, Worker,
 };
 
 impl<D: PacketDevice> Worker for NativeWorker<D> {
@@ -77,8 +77,10 @@ impl<D: PacketDevice> Worker for NativeWorker<D> {
         let listener = socket.id().slot;
         let is_its = |phase| matches!(phase, Phase::HalfOpen | Phase::Waiting);
         let its = self.conns.iter().filter(|(_, conn)| is_its(conn.phase));
-        let its: Vec<_> =
-            its.filter(|(_, conn)| conn.listener == listener).map(|(slot, _)| slot).collect();
+        let its: Vec<_> = its
+            .filter(|(_, conn)| u32::from(conn.listener) == listener)
+            .map(|(slot, _)| slot)
+            .collect();
         self.listeners.remove(listener);
         for slot in its {
             let conn = self.conns.at(slot);
@@ -237,8 +239,23 @@ impl<D: PacketDevice> Worker for NativeWorker<D> {
         Ok(())
     }
 
+    /// The congestion window is not known: smoltcp does not tell.
+    fn tcp_info(&self, socket: &ConnectedSocket) -> Option<TcpInfo> {
+        let slot = conn_slot(socket.id());
+        let conn = self.conns.get(slot)?;
+        Some(TcpInfo {
+            round_trip: conn.round_trip.smoothed(),
+            congestion_window_bytes: None,
+            unacked_bytes: conn.unacked(),
+            send_queue_bytes: conn.socket().send_queue(),
+            recv_queue_bytes: conn.socket().recv_queue(),
+            segments_resent: self.conns.resent(slot),
+        })
+    }
+
     fn counters(&self) -> Vec<(&'static str, u64)> {
         let wire = self.wire.counts();
+        let front = self.wire.front();
         let mut counters = self.counts.named().to_vec();
         counters.extend([
             ("tx_frames", wire.tx_frames),
@@ -248,7 +265,12 @@ impl<D: PacketDevice> Worker for NativeWorker<D> {
             ("reply_no_frame_drops", wire.no_frame_drops),
             ("own_frame_drops", wire.own_drops),
             ("resets_sent", wire.resets_sent),
-            ("segments_resent", wire.segments_resent),
+            ("segments_resent", wire.segments_resent - self.counts.keepalives_sent),
+            ("zero_windows_sent", wire.zero_windows_sent),
+            ("frame_alloc_failures", wire.alloc_failures),
+            ("dpdk_send_last_bunch", wire.tx_last_burst),
+            ("dpdk_send_queue_length", self.wire.queue_len() as u64),
+            ("dpdk_receive_bad_checksum_errors", front.bad_checksums()),
             ("connections_in_use", self.conns.len() as u64),
             ("half_open_in_use", self.listeners.half_open() as u64),
             ("flows_in_use", self.flows.len() as u64),
@@ -256,7 +278,8 @@ impl<D: PacketDevice> Worker for NativeWorker<D> {
             ("timers_in_use", self.wheel.len() as u64),
             ("frames_in_use", self.wire.device().frames_in_use()),
         ]);
-        counters.extend(self.wire.front().counters());
+        counters.extend(front.counters());
+        counters.extend(self.wire.device().counters());
         counters
     }
 }

@@ -4,6 +4,10 @@
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Counts {
     pub(super) turns: u64,
+    /// Turns without a frame, a parcel, something to send or something to tell.
+    pub(super) idle_turns: u64,
+    /// Frames of the last burst that had any.
+    pub(super) rx_last_burst: u64,
     pub(super) rx_frames: u64,
     pub(super) rx_bytes: u64,
     pub(super) connections_opened: u64,
@@ -26,15 +30,31 @@ pub(super) struct Counts {
     pub(super) handover_full_drops: u64,
     pub(super) link_ups: u64,
     pub(super) link_downs: u64,
+    pub(super) retransmission_timeouts: u64,
+    pub(super) fast_retransmits: u64,
+    pub(super) keepalives_sent: u64,
+    pub(super) duplicate_acks_received: u64,
+    pub(super) out_of_order_segments: u64,
+    pub(super) out_of_order_bytes: u64,
+    /// Data that the peer sent although we had acknowledged it.
+    pub(super) repeated_segments_received: u64,
+    /// Times a peer closed its window.
+    pub(super) zero_windows_received: u64,
+    /// Peers whose window is closed.
+    pub(super) zero_windows_now: u64,
+    /// For how long windows were closed, all connections together.
+    pub(super) zero_window_ms: u64,
 }
 
 impl Counts {
     /// Names and values, always in the same order.
-    pub(super) fn named(&self) -> [(&'static str, u64); 23] {
+    pub(super) fn named(&self) -> [(&'static str, u64); 35] {
         [
             ("turns", self.turns),
+            ("idle_turns", self.idle_turns),
             ("rx_frames", self.rx_frames),
             ("rx_bytes", self.rx_bytes),
+            ("dpdk_receive_last_bunch", self.rx_last_burst),
             ("connections_opened", self.connections_opened),
             ("connections_accepted", self.connections_accepted),
             ("connections_closed", self.connections_closed),
@@ -55,6 +75,16 @@ impl Counts {
             ("handover_full_drops", self.handover_full_drops),
             ("link_ups", self.link_ups),
             ("link_downs", self.link_downs),
+            ("retransmission_timeouts", self.retransmission_timeouts),
+            ("fast_retransmits", self.fast_retransmits),
+            ("keepalives_sent", self.keepalives_sent),
+            ("duplicate_acks_received", self.duplicate_acks_received),
+            ("out_of_order_segments", self.out_of_order_segments),
+            ("out_of_order_bytes", self.out_of_order_bytes),
+            ("repeated_segments_received", self.repeated_segments_received),
+            ("zero_windows_received", self.zero_windows_received),
+            ("zero_windows_in_use", self.zero_windows_now),
+            ("zero_window_ms", self.zero_window_ms),
         ]
     }
 }

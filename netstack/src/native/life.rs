@@ -58,7 +58,7 @@ impl<D: PacketDevice> NativeWorker<D> {
         socket.listen(key.local()).expect("a new socket can listen on any port but 0");
         let slot = self.add_conn(key, Phase::HalfOpen, socket, at.tick + self.limits.half_open);
         let conn = self.conns.at(slot);
-        conn.listener = listener;
+        conn.listener = listener as u16;
         let (sockets, last) = conn.set_and_last();
         self.wire.ingress(at, sockets, last, segment.packet());
         if let Some(listener) = self.listeners.get_mut(listener) {
@@ -100,7 +100,7 @@ impl<D: PacketDevice> NativeWorker<D> {
         let conn = self.conns.at(slot);
         conn.phase = Phase::Waiting;
         conn.deadline = NEVER;
-        if let Some(listener) = self.listeners.get_mut(conn.listener) {
+        if let Some(listener) = self.listeners.get_mut(conn.listener.into()) {
             listener.half_open -= 1;
             listener.waiting.push_back(slot);
             if !std::mem::replace(&mut listener.has_news, true) {
@@ -194,6 +194,7 @@ impl<D: PacketDevice> NativeWorker<D> {
             let key = conn.key;
             self.flows.remove(self.flows.hash(&key), Target::Conn(slot));
             self.release(&key);
+            self.forget_window(slot);
         }
     }
 
@@ -204,7 +205,7 @@ impl<D: PacketDevice> NativeWorker<D> {
         self.opening.remove(&slot);
         let conn = self.conns.remove(slot);
         if conn.phase == Phase::HalfOpen
-            && let Some(listener) = self.listeners.get_mut(conn.listener)
+            && let Some(listener) = self.listeners.get_mut(conn.listener.into())
         {
             listener.half_open -= 1;
         }
@@ -230,6 +231,7 @@ impl<D: PacketDevice> NativeWorker<D> {
         let last = conn.last.expect("a connection that has ended has spoken");
         let (key, phase) = (conn.key, conn.phase);
         conn.detached = true;
+        self.forget_window(slot);
         let record = self.time_wait.add(&key, last, at.tick + self.limits.time_wait);
         let hash = self.flows.hash(&key);
         self.flows.replace(hash, Target::Conn(slot), Target::TimeWait(record));

@@ -6,6 +6,7 @@ mod closing;
 mod data;
 mod lab;
 mod limits;
+mod observing;
 mod opening;
 mod raw;
 mod steering;

@@ -122,14 +122,14 @@ impl World<'_> {
         if self.session.is_closed() {
             assert!(!self.open && !self.dialling);
             assert!(self.session.rx_space().is_empty());
-            assert!(self.session.poll_transmit().is_none());
+            assert!(self.session.poll_transmit(self.now).is_none());
             assert!(self.session.poll_timeout().is_none());
             assert_eq!(self.session.queued(), (0, 0));
         }
     }
 
     fn transmit(&mut self, limit: usize) {
-        while let Some(gather) = self.session.poll_transmit() {
+        while let Some(gather) = self.session.poll_transmit(self.now) {
             let len = gather.len();
             assert!(len > 0 && len <= GATHER_BYTES_MAX);
             self.session.transmitted(len.min(limit));

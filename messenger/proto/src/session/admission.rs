@@ -40,11 +40,11 @@ impl Gate {
     }
 
     /// Tries to pass. The permit if it was got now; an error if the gate is closed.
-    fn pass(&mut self, unblock: &Unblock) -> Result<Option<Permit>, ()> {
+    fn pass(&mut self, now: Instant, unblock: &Unblock) -> Result<Option<Permit>, ()> {
         let passed = match std::mem::replace(self, Self::Behind) {
             Self::Behind => return Ok(None),
-            Self::Ahead(throttle, amount) => throttle.acquire_or_wait(amount, unblock),
-            Self::Closed(waiting) => waiting.poll(),
+            Self::Ahead(throttle, amount) => throttle.acquire_or_wait(now, amount, unblock),
+            Self::Closed(waiting) => waiting.poll(now),
         };
         match passed {
             Ok(permit) => Ok(Some(permit)),
@@ -81,7 +81,7 @@ impl Admission {
         let permits = &mut self.permits;
         let slots = [&mut permits.messages, &mut permits.bytes, &mut permits.dispatch];
         for (gate, slot) in self.gates.iter_mut().zip(slots) {
-            match gate.pass(unblock) {
+            match gate.pass(now, unblock) {
                 Ok(Some(permit)) => *slot = Some(permit),
                 Ok(None) => {}
                 Err(()) => return false,

@@ -239,6 +239,14 @@ pub struct PeerFacts {
 pub struct SessionStats {
     /// Messages put on the wire, replays included.
     pub messages_sent: u64,
+    /// Messages put on the wire for the first time: those that `send_time` is about.
+    pub send_waits: u64,
+    /// The sum of the times these spent in the queue.
+    pub send_time: Duration,
+    /// Messages acknowledged on the transport they were written to: those that `ack_time` is about.
+    pub ack_waits: u64,
+    /// The sum of the times between writing these and their acknowledgement.
+    pub ack_time: Duration,
     /// Messages handed out.
     pub messages_received: u64,
     /// Bytes the transport took.

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use crate::error::ProtocolError;
 use crate::message::Message;
 use crate::session::outbox::GATHER_MAX;
+use crate::session::queue::Outgoing;
 use crate::session::transport::{Phase, Received, Side, Transport};
 use crate::session::{Session, SessionEvent, State, Step};
 use crate::v2::control::{Ack, Keepalive2, Keepalive2Ack};
@@ -71,7 +72,10 @@ impl Session {
 
     /// Lossy sessions keep nothing, so there is nothing to acknowledge.
     pub(super) fn on_ack(&mut self, ack: &Ack) {
-        self.stats.messages_acked += self.queue.acked(ack.0);
+        let acked = self.queue.acked(self.now, ack.0);
+        self.stats.messages_acked += acked.count;
+        self.stats.ack_waits += acked.count;
+        self.stats.ack_time += acked.time;
     }
 
     pub(super) fn on_keepalive(&mut self, now: Instant, keepalive: Keepalive2) {
@@ -104,15 +108,20 @@ impl Session {
             transport.send(&Keepalive2Ack(stamp));
         }
         while has_room(transport)
-            && let Some(mut message) = self.queue.pop()
+            && let Some(Outgoing { mut message, since }) = self.queue.pop()
         {
+            let is_replay = message.header.seq != 0;
+            if !is_replay {
+                self.stats.send_waits += 1;
+                self.stats.send_time += self.now.saturating_duration_since(since);
+            }
             self.numbers.out_seq += 1;
             message.header.seq = self.numbers.out_seq;
             write_message(transport, &message, self.numbers.in_seq);
             self.stats.messages_sent += 1;
             self.ack_due = false;
             if !self.policy.lossy {
-                self.queue.keep(message);
+                self.queue.keep(self.now, message);
             }
         }
         if self.ack_due && self.queue.is_empty() {

@@ -275,3 +275,22 @@ fn retries_reset_and_go_on_with_the_queue_kept() {
     let got: Vec<_> = last.received.iter().map(|m| (m.header.tid, m.header.seq)).collect();
     assert_eq!(got, [(5, 1)]);
 }
+
+#[test]
+fn a_session_tells_how_long_messages_waited_and_acknowledgements_took() {
+    let mut pair = Pair::connected(Policy::lossless_client(), Policy::stateful_server());
+    pair.send(ALICE, message(1));
+    let later = pair.now + Duration::from_millis(30);
+    let session = pair.session(ALICE);
+    let offered = session.poll_transmit(later).unwrap().len();
+    assert!(offered > 0);
+    let waited = session.stats();
+    assert_eq!((waited.send_waits, waited.send_time), (1, Duration::from_millis(30)));
+    assert_eq!(waited.ack_waits, 0);
+
+    pair.now = later + Duration::from_millis(20);
+    pair.run();
+    let acked = pair.session(ALICE).stats();
+    assert_eq!((acked.ack_waits, acked.ack_time), (1, Duration::from_millis(20)));
+    assert_eq!(acked.messages_acked, 1);
+}

@@ -288,7 +288,7 @@ impl Pair {
             session.handle_transport(self.now, TransportNews::Reset);
             return true;
         }
-        while let Some(gather) = session.poll_transmit() {
+        while let Some(gather) = session.poll_transmit(self.now) {
             let out = &mut pipe.bytes[end];
             let room = self.chunk.min(self.window - out.len().min(self.window));
             let before = out.len();

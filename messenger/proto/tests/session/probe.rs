@@ -190,7 +190,7 @@ impl Probe {
                 _ => {}
             }
         }
-        while let Some(gather) = self.session.poll_transmit() {
+        while let Some(gather) = self.session.poll_transmit(self.now) {
             for slice in gather.slices() {
                 self.heard.extend_from_slice(slice);
             }

@@ -134,7 +134,8 @@ fn many_small_messages_share_a_gather_list() {
     for tid in 0..100 {
         pair.send(ALICE, message(tid));
     }
-    let gather = pair.session(ALICE).poll_transmit().unwrap();
+    let now = pair.now;
+    let gather = pair.session(ALICE).poll_transmit(now).unwrap();
     assert!(gather.slices().len() > GATHER_MAX / 2 && gather.slices().len() <= GATHER_MAX);
     assert!(gather.slices().iter().all(|slice| !slice.is_empty()));
     pair.run();
