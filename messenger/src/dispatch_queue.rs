@@ -8,6 +8,7 @@
 //! a connection that is down is dropped when it comes and when it goes, so none follows the
 //! connection's reset (D-14).
 
+use crate::clock::Clock;
 use crate::connection::Connection;
 use crate::dispatcher::Dispatchers;
 use crate::priority_queue::{CONTROL_CLASS, PriorityQueue, Weights};
@@ -44,10 +45,11 @@ struct State {
 pub(crate) struct DispatchQueue {
     state: Mutex<State>,
     bell: Condvar,
+    clock: Clock,
 }
 
 impl DispatchQueue {
-    pub(crate) fn new(weights: Weights) -> Self {
+    pub(crate) fn new(weights: Weights, clock: Clock) -> Self {
         Self {
             state: Mutex::new(State {
                 queue: PriorityQueue::new(weights),
@@ -55,6 +57,7 @@ impl DispatchQueue {
                 stopped: false,
             }),
             bell: Condvar::new(),
+            clock,
         }
     }
 
@@ -122,17 +125,22 @@ impl DispatchQueue {
     /// The dispatch thread: hands out until [`DispatchQueue::stop`], then the news that are left.
     pub(crate) fn run(&self, dispatchers: &Dispatchers) {
         while let Some((item, stopped)) = self.next() {
-            hand_out(dispatchers, item, stopped);
+            self.hand_out(dispatchers, item, stopped);
         }
+    }
+
+    /// Hands out one item, if there is one, in place of the dispatch thread.
+    pub(crate) fn run_once(&self, dispatchers: &Dispatchers) -> bool {
+        let next = self.lock().pop();
+        next.map(|(item, stopped)| self.hand_out(dispatchers, item, stopped)).is_some()
     }
 
     /// Blocks until there is an item; `None` when stopped and empty.
     fn next(&self) -> Option<(Item, bool)> {
         let mut state = self.lock();
         loop {
-            if let Some(item) = state.queue.pop() {
-                state.messages -= usize::from(matches!(item, Item::Message(..)));
-                return Some((item, state.stopped));
+            if let Some(next) = state.pop() {
+                return Some(next);
             }
             if state.stopped {
                 return None;
@@ -142,23 +150,32 @@ impl DispatchQueue {
         }
     }
 
+    fn hand_out(&self, dispatchers: &Dispatchers, item: Item, stopped: bool) {
+        match item {
+            Item::News(connection, news) => tell(dispatchers, &connection, news),
+            Item::Message(connection, mut message) if !stopped && !connection.is_down() => {
+                message.stamps.dispatch = Some(self.clock.now());
+                dispatch(dispatchers, &connection, message);
+            }
+            Item::Message(..) => {}
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn hand_out(dispatchers: &Dispatchers, item: Item, stopped: bool) {
-    match item {
-        Item::News(connection, news) => tell(dispatchers, &connection, news),
-        Item::Message(connection, message) if !stopped && !connection.is_down() => {
-            dispatch(dispatchers, &connection, message);
-        }
-        Item::Message(..) => {}
+impl State {
+    /// The next item, and whether the queue has been stopped.
+    fn pop(&mut self) -> Option<(Item, bool)> {
+        let item = self.queue.pop()?;
+        self.messages -= usize::from(matches!(item, Item::Message(..)));
+        Some((item, self.stopped))
     }
 }
 
-fn dispatch(dispatchers: &Dispatchers, connection: &Connection, mut message: Message) {
-    message.stamps.dispatch = Some(Instant::now());
+fn dispatch(dispatchers: &Dispatchers, connection: &Connection, message: Message) {
     if let Err(message) = dispatchers.dispatch(connection, message) {
         let kind = message.header.kind;
         tracing::error!(%connection, kind, "no dispatcher took this message; dropped");
@@ -232,7 +249,7 @@ mod tests {
             let (endpoint, gate) = (bench::endpoint(Dispatchers::default()), bench::gate(0));
             Self {
                 dispatchers,
-                queue: DispatchQueue::new(Weights::default()),
+                queue: DispatchQueue::new(Weights::default(), Clock::real()),
                 one: bench::connection(&endpoint, &gate),
                 two: bench::connection(&endpoint, &gate),
                 notes,
@@ -247,15 +264,8 @@ mod tests {
 
         /// Hands out what is queued.
         fn run(&self) -> Vec<String> {
-            while let Some((item, stopped)) = self.next_if_any() {
-                hand_out(&self.dispatchers, item, stopped);
-            }
+            while self.queue.run_once(&self.dispatchers) {}
             std::mem::take(&mut self.notes.lock().unwrap())
-        }
-
-        fn next_if_any(&self) -> Option<(Item, bool)> {
-            let waiting = self.queue.lock().queue.fronts().next().is_some();
-            if waiting { self.queue.next() } else { None }
         }
     }
 

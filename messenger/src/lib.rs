@@ -73,6 +73,7 @@
     reason = "a message that is not taken comes back in the error; a box would cost every one"
 )]
 
+mod clock;
 pub mod config;
 mod connection;
 mod dispatch_queue;
@@ -86,11 +87,13 @@ mod messenger;
 mod metrics;
 mod priority_queue;
 mod registry;
+mod seeds;
 mod timers;
 mod transport;
 mod worker_loop;
 mod workers;
 
+pub use clock::Clock;
 pub use config::{
     Cidr, Config, ConfigError, Congestion, DpdkTable, Idle, MsType, NativeTable, OP_THREADS_MAX,
     OpThreads, PosixTable,
@@ -100,7 +103,7 @@ pub use dispatcher::{Dispatcher, DispatcherPriority};
 pub use error::Error;
 pub use messenger::{ConnectOptions, Messenger};
 pub use metrics::{MessengerCounters, WorkerCounters};
-pub use workers::{Workers, WorkersOptions};
+pub use workers::{DriveOptions, Driven, Workers, WorkersOptions};
 
 pub use messenger_proto::{
     EntityAddr, EntityAddrVec, EntityName, EntityType, Message, Policy, Throttle, msg_type,

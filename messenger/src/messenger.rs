@@ -16,7 +16,7 @@ use crate::priority_queue::Weights;
 use crate::registry::Found;
 use crate::transport;
 use crate::worker_loop::{Command, Dial, Listen, ListenerOwner, facts_to_dial};
-use crate::workers::{ANSWER_WITHIN, Gate, Workers};
+use crate::workers::{Gate, Workers};
 use messenger_proto::{
     AddrType, EntityAddr, EntityAddrVec, EntityName, EntityType, GlobalSeq, Identity, Message,
     Policy, PolicySet, Throttle, UnixAnchor,
@@ -29,7 +29,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{JoinHandle, ThreadId};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 /// How a connection is wanted, see [`Messenger::connect_to`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -107,7 +107,7 @@ impl Messenger {
         config.check()?;
         let life = Life {
             phase: Phase::Setup,
-            nonce: random_nonce()?,
+            nonce: random_nonce(&workers)?,
             policies: PolicySet::default(),
             dispatchers: Dispatchers::default(),
             bound: Vec::new(),
@@ -242,8 +242,12 @@ impl Messenger {
                     max_tokens: self.config.ms_pq_max_tokens_per_priority,
                 },
             },
+            self.workers.clock().clone(),
         );
-        let threads = start_dispatching(&endpoint).map_err(Error::Thread)?;
+        let threads = match self.workers.attend(&endpoint) {
+            true => start_dispatching(&endpoint).map_err(Error::Thread)?,
+            false => Vec::new(),
+        };
         for gate in self.workers.gates() {
             gate.post(Command::Serve(self.owner, Arc::clone(&endpoint)));
         }
@@ -371,6 +375,10 @@ impl Messenger {
             }
             let ending = match &mut life.phase {
                 Phase::Setup => return Ok(()),
+                // Nobody else could shut it down.
+                Phase::Running(_) if self.workers.are_driven() => {
+                    return Err(Error::OwnThread("wait"));
+                }
                 Phase::Running(_) => None,
                 Phase::Ending(ending) => ending.take(),
             };
@@ -457,7 +465,7 @@ impl Messenger {
             match self.listen(addr) {
                 Err(SocketError::AddressInUse(_)) if tries_left > 0 => {
                     tries_left -= 1;
-                    std::thread::sleep(self.config.ms_bind_retry_delay);
+                    self.workers.clock().sleep(self.config.ms_bind_retry_delay);
                 }
                 outcome => return outcome.map_err(|source| Error::Bind { addr, source }),
             }
@@ -486,15 +494,14 @@ impl Messenger {
                 backlog: self.config.ms_tcp_listen_backlog,
                 reply,
             })));
-            let answer = answer.recv_timeout(ANSWER_WITHIN);
-            let listening = answer.unwrap_or_else(|_| {
+            let listening = self.workers.answer(&answer).unwrap_or_else(|| {
                 let gone = "the worker does not answer";
                 Err(SocketError::Io(io::Error::other(gone)))
             });
             if let Err(error) = listening {
                 for done in self.unlisten(Some(addr)) {
                     // No answer, no listener.
-                    let _ = done.recv_timeout(ANSWER_WITHIN);
+                    let _ = self.workers.answer(&done);
                 }
                 return Err(error);
             }
@@ -516,16 +523,19 @@ impl Messenger {
         let Ending { running: Running { endpoint, threads }, unlistened } = ending;
         for done in unlistened {
             // A worker that does not answer has ended, and its listeners with it.
-            let _ = done.recv_timeout(ANSWER_WITHIN);
+            let _ = self.workers.answer(&done);
         }
-        endpoint.registry.wait_until_empty();
+        self.workers.wait_until_empty(&endpoint.registry);
         endpoint.stop();
+        if self.workers.are_driven() {
+            endpoint.queue.run(&endpoint.dispatchers); // stopped: the news that are left
+        }
         for thread in threads {
             if thread.join().is_err() {
                 tracing::error!("a dispatch thread panicked");
             }
         }
-        let nonce = random_nonce();
+        let nonce = random_nonce(&self.workers);
         let mut life = self.lock();
         life.phase = Phase::Setup;
         life.bound.clear();
@@ -535,7 +545,7 @@ impl Messenger {
     }
 
     fn identity(&self, life: &Life) -> Identity {
-        let unix = SystemTime::now().duration_since(UNIX_EPOCH);
+        let clock = self.workers.clock();
         let budget = self.config.ms_dispatch_throttle_bytes;
         Identity {
             name: self.name,
@@ -543,7 +553,7 @@ impl Messenger {
             policies: life.policies.clone(),
             limits: self.config.limits(),
             options: self.config.session_options(),
-            anchor: UnixAnchor { instant: Instant::now(), unix: unix.unwrap_or_default() },
+            anchor: UnixAnchor { instant: clock.now(), unix: clock.unix() },
             global_seq: GlobalSeq::new(),
             dispatch_throttle: Some(Throttle::new("msgr_dispatch_throttler", budget)),
         }
@@ -629,7 +639,7 @@ fn can_dial(addr: &EntityAddr) -> bool {
 }
 
 /// Random, and not zero, which stands for "none".
-fn random_nonce() -> Result<u32, Error> {
-    let nonce = getrandom::u32().map_err(|error| Error::Random(io::Error::other(error)))?;
+fn random_nonce(workers: &Workers) -> Result<u32, Error> {
+    let nonce = workers.draw().map_err(Error::Random)? as u32; // half of it is random enough
     Ok(nonce.max(1))
 }

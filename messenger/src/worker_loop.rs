@@ -18,18 +18,18 @@
 //!
 //! The only generic parameter is the [`Worker`]: kernel TCP, our own TCP, or a simulated one.
 
+use crate::clock::Clock;
 use crate::connection::Connection;
 use crate::endpoint::Endpoint;
 use crate::event_center::{EXTERNALS_PER_TURN, Event, EventCenter};
 use crate::metrics::{Counters, WorkerCounters};
+use crate::seeds::Seeds;
 use crate::workers::Gate;
 use away::Away;
 use netstack::stack::{Readiness, Worker};
 use peer::Peer;
 use processor::Processor;
 use slab::Slab;
-use std::collections::hash_map::DefaultHasher;
-use std::hash::{Hash, Hasher};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -73,6 +73,7 @@ pub(crate) struct Tools<W> {
 /// One worker thread's whole state.
 pub(crate) struct WorkerLoop<W> {
     tools: Tools<W>,
+    clock: Clock,
     peers: Slab<Peer>,
     processors: Slab<Processor>,
     away: Away,
@@ -83,16 +84,17 @@ pub(crate) struct WorkerLoop<W> {
 
 impl<W: Worker> WorkerLoop<W> {
     /// A loop for `worker`, whose commands come through `gate`. `secret` is for random numbers.
-    pub(crate) fn new(worker: W, gate: Arc<Gate>, secret: u64) -> Self {
+    pub(crate) fn new(worker: W, gate: Arc<Gate>, clock: Clock, secret: u64) -> Self {
         let tools = Tools {
             worker,
             center: EventCenter::new(Arc::clone(gate.inbox())),
             counters: Counters::default(),
             gate,
-            seeds: Seeds { secret, drawn: 0 },
+            seeds: Seeds::new(secret),
         };
         Self {
             tools,
+            clock,
             peers: Slab::new(),
             processors: Slab::new(),
             away: Away::default(),
@@ -107,10 +109,10 @@ impl<W: Worker> WorkerLoop<W> {
     /// If the worker or its driver fails; all sessions are ended with a reset before.
     pub(crate) fn run(&mut self) -> io::Result<()> {
         let outcome = self.run_until_stopped();
-        let now = Instant::now();
+        let now = self.clock.now();
         self.end_all(now, outcome.is_err());
         let until = now + STOP_GRACE;
-        while outcome.is_ok() && self.lingers() && Instant::now() < until {
+        while outcome.is_ok() && self.lingers() && self.clock.now() < until {
             self.turn(Some(until))?;
         }
         outcome
@@ -124,10 +126,10 @@ impl<W: Worker> WorkerLoop<W> {
     }
 
     /// One turn, see the [module](self). It sleeps no longer than to `limit`.
-    fn turn(&mut self, limit: Option<Instant>) -> io::Result<()> {
+    pub(crate) fn turn(&mut self, limit: Option<Instant>) -> io::Result<()> {
         let Tools { worker, center, .. } = &mut self.tools;
-        center.collect(Instant::now(), limit, worker)?;
-        let now = Instant::now();
+        center.collect(self.clock.now(), limit, worker)?;
+        let now = self.clock.now();
         while let Some(event) = self.tools.center.next_event(now) {
             match event {
                 Event::File { key, readiness, .. } => self.on_ready(now, key, readiness),
@@ -142,8 +144,28 @@ impl<W: Worker> WorkerLoop<W> {
         self.finish_touched(now);
         self.tools.worker.flush(now)?;
         self.tools.counters.turns += 1;
-        self.tools.counters.busy_us += now.elapsed().as_micros() as u64;
+        let busy = self.clock.now().saturating_duration_since(now);
+        self.tools.counters.busy_us += busy.as_micros() as u64;
         Ok(())
+    }
+
+    /// When the next turn is due, apart from what arrives: for whoever turns it by hand.
+    pub(crate) fn next_turn(&self) -> Option<Instant> {
+        let now = self.clock.now();
+        let Tools { worker, center, .. } = &self.tools;
+        center.poll_timeout(now).into_iter().chain(worker.poll_timeout(now)).min()
+    }
+
+    /// Breaks the transport of one session, the `pick`-th modulo their number: for tests.
+    pub(crate) fn break_transport(&mut self, pick: u64) -> bool {
+        let now = self.clock.now();
+        let having = self.peers.iter().filter(|(_, peer)| peer.has_transport());
+        let keys: Vec<_> = having.map(|(key, _)| key).collect();
+        let Some(index) = pick.checked_rem(keys.len() as u64) else {
+            return false;
+        };
+        self.with_peer(keys[index as usize], |peer, tools| peer.break_transport(now, tools));
+        true
     }
 
     fn on_ready(&mut self, now: Instant, target: Target, readiness: Readiness) {
@@ -331,19 +353,4 @@ impl<W: Worker> WorkerLoop<W> {
 pub(crate) enum Fate {
     Lives,
     Ended,
-}
-
-/// Random numbers from one secret: a keyed hash of a counter.
-pub(crate) struct Seeds {
-    secret: u64,
-    drawn: u64,
-}
-
-impl Seeds {
-    pub(crate) fn draw(&mut self) -> u64 {
-        self.drawn += 1;
-        let mut hasher = DefaultHasher::new();
-        (self.secret, self.drawn).hash(&mut hasher);
-        hasher.finish()
-    }
 }
