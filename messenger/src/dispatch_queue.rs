@@ -8,6 +8,7 @@
 //! a connection that is down is dropped when it comes and when it goes, so none follows the
 //! connection's reset (D-14).
 
+use crate::clock::Clock;
 use crate::connection::Connection;
 use crate::dispatcher::Dispatchers;
 use crate::endpoint::{DieOn, Endpoint};
@@ -56,10 +57,11 @@ pub(crate) struct DispatchQueue {
     bell: Condvar,
     /// From the last byte of a message to the dispatcher.
     waits: Histogram,
+    clock: Clock,
 }
 
 impl DispatchQueue {
-    pub(crate) fn new(weights: Weights) -> Self {
+    pub(crate) fn new(weights: Weights, clock: Clock) -> Self {
         Self {
             state: Mutex::new(State {
                 queue: PriorityQueue::new(weights),
@@ -69,6 +71,7 @@ impl DispatchQueue {
             }),
             bell: Condvar::new(),
             waits: Histogram::default(),
+            clock,
         }
     }
 
@@ -157,11 +160,17 @@ impl DispatchQueue {
             if let Item::News(connection, _) = &item {
                 let delay = endpoint.options.injection.callback_delay(connection.id());
                 if !delay.is_zero() {
-                    std::thread::sleep(delay); // for tests, contract Q-12
+                    self.clock.sleep(delay); // for tests, contract Q-12
                 }
             }
             self.hand_out(endpoint, item, stopped);
         }
+    }
+
+    /// Hands out one item, if there is one, in place of the dispatch thread.
+    pub(crate) fn run_once(&self, endpoint: &Endpoint) -> bool {
+        let next = self.lock().pop();
+        next.map(|(item, stopped)| self.hand_out(endpoint, item, stopped)).is_some()
     }
 
     fn hand_out(&self, endpoint: &Endpoint, item: Item, stopped: bool) {
@@ -177,7 +186,7 @@ impl DispatchQueue {
     }
 
     fn dispatch(&self, endpoint: &Endpoint, connection: &Connection, mut message: Message) {
-        let now = Instant::now();
+        let now = self.clock.now();
         message.stamps.dispatch = Some(now);
         let since = message.stamps.recv_complete.unwrap_or(now);
         self.waits.record(now.saturating_duration_since(since));
@@ -192,9 +201,8 @@ impl DispatchQueue {
     fn next(&self) -> Option<(Item, bool)> {
         let mut state = self.lock();
         loop {
-            if let Some(item) = state.queue.pop() {
-                state.messages -= usize::from(matches!(item, Item::Message(..)));
-                return Some((item, state.stopped));
+            if let Some(next) = state.pop() {
+                return Some(next);
             }
             if state.stopped {
                 return None;
@@ -206,6 +214,15 @@ impl DispatchQueue {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// The next item, and whether the queue has been stopped.
+    fn pop(&mut self) -> Option<(Item, bool)> {
+        let item = self.queue.pop()?;
+        self.messages -= usize::from(matches!(item, Item::Message(..)));
+        Some((item, self.stopped))
     }
 }
 
@@ -276,7 +293,7 @@ mod tests {
             let (endpoint, gate) = (bench::endpoint(Dispatchers::default()), bench::gate(0));
             Self {
                 dispatchers,
-                queue: DispatchQueue::new(Weights::default()),
+                queue: DispatchQueue::new(Weights::default(), Clock::real()),
                 one: bench::connection(&endpoint, &gate),
                 two: bench::connection(&endpoint, &gate),
                 notes,
@@ -292,15 +309,8 @@ mod tests {
         /// Hands out what is queued.
         fn run(&self) -> Vec<String> {
             let endpoint = bench::endpoint(self.dispatchers.clone());
-            while let Some((item, stopped)) = self.next_if_any() {
-                self.queue.hand_out(&endpoint, item, stopped);
-            }
+            while self.queue.run_once(&endpoint) {}
             std::mem::take(&mut self.notes.lock().unwrap())
-        }
-
-        fn next_if_any(&self) -> Option<(Item, bool)> {
-            let waiting = self.queue.lock().queue.fronts().next().is_some();
-            if waiting { self.queue.next() } else { None }
         }
     }
 

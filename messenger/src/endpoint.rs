@@ -2,6 +2,7 @@
 //!
 //! Made by `start`, given up by `wait`: nothing of one life of a messenger is left in the next.
 
+use crate::clock::Clock;
 use crate::connection::{Connection, SendError};
 use crate::dispatch_queue::{DispatchQueue, News};
 use crate::dispatcher::Dispatchers;
@@ -15,7 +16,6 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::Instant;
 
 /// What an [`Endpoint`] is told apart from its identity.
 #[derive(Debug)]
@@ -74,6 +74,7 @@ pub(crate) struct Endpoint {
     pub(crate) registry: Registry,
     pub(crate) options: EndpointOptions,
     identity: Mutex<Arc<Identity>>,
+    clock: Clock,
     limits: Limits,
     loopback: OnceLock<Connection>,
     last_connection_id: AtomicU64,
@@ -85,6 +86,7 @@ impl Endpoint {
         identity: Identity,
         dispatchers: Dispatchers,
         options: EndpointOptions,
+        clock: Clock,
     ) -> Arc<Self> {
         let facts = PeerFacts {
             kind: Some(identity.name.kind),
@@ -98,12 +100,13 @@ impl Endpoint {
         };
         let endpoint = Arc::new(Self {
             dispatchers,
-            queue: DispatchQueue::new(options.weights),
+            queue: DispatchQueue::new(options.weights, clock.clone()),
             local: LocalQueue::default(),
             registry: Registry::default(),
             limits: identity.limits,
             identity: Mutex::new(Arc::new(identity)),
             options,
+            clock,
             loopback: OnceLock::new(),
             last_connection_id: AtomicU64::new(0),
             accepting: AtomicUsize::new(0),
@@ -180,7 +183,7 @@ impl Endpoint {
 
     /// Delivers a message to ourselves (contract Q-11).
     pub(crate) fn send_to_self(&self, mut message: Message) -> Result<(), SendError> {
-        let now = Some(Instant::now());
+        let now = Some(self.clock.now());
         message.source = Some(self.lock_identity().name);
         message.stamps.recv = now;
         message.stamps.throttle = now;
@@ -221,6 +224,13 @@ impl Endpoint {
         }
     }
 
+    /// Hands out at most `items` of each queue without waiting, in place of the dispatch threads;
+    /// how many it were.
+    pub(crate) fn hand_out(&self, items: usize) -> usize {
+        let local = (0..items).take_while(|_| self.local.run_once(self)).count();
+        local + (0..items).take_while(|_| self.queue.run_once(self)).count()
+    }
+
     /// Lets the dispatch threads end.
     pub(crate) fn stop(&self) {
         self.local.stop();
@@ -252,7 +262,7 @@ pub(crate) mod bench {
         UnixAnchor,
     };
     use netstack::stack::Waker;
-    use std::time::Duration;
+    use std::time::{Duration, Instant};
 
     pub(crate) fn endpoint(dispatchers: Dispatchers) -> Arc<Endpoint> {
         let identity = Identity {
@@ -275,7 +285,7 @@ pub(crate) mod bench {
             injection: Injection::new(&Config::default(), 1),
             intercept: None,
         };
-        Endpoint::new(identity, dispatchers, options)
+        Endpoint::new(identity, dispatchers, options, Clock::real())
     }
 
     /// A peer that wants a new session.

@@ -237,6 +237,12 @@ impl<K: Copy, X> EventCenter<K, X> {
         Ok(progress)
     }
 
+    /// When a turn is due that no socket brings about; at or before `now`: at once.
+    pub fn poll_timeout(&self, now: Instant) -> Option<Instant> {
+        let busy = self.is_busy() || !self.inbox.is_empty();
+        if busy { Some(now) } else { self.timers.next_deadline() }
+    }
+
     /// The next event of this turn: sockets in the order they became ready, then due timers, then
     /// external events. `now` is the time after [`EventCenter::collect`].
     pub fn next_event(&mut self, now: Instant) -> Option<Event<K, X>> {
@@ -284,12 +290,15 @@ impl<K: Copy, X> EventCenter<K, X> {
     }
 
     fn sleep_until(&self, now: Instant, limit: Option<Instant>) -> Option<Instant> {
-        let busy = !self.ready.is_empty() || !self.pollers.is_empty();
-        if busy || !self.inbox.doze() {
+        if self.is_busy() || !self.inbox.doze() {
             return Some(now);
         }
         let deadlines = self.timers.next_deadline().into_iter().chain(limit);
         deadlines.min()
+    }
+
+    fn is_busy(&self) -> bool {
+        !self.ready.is_empty() || !self.pollers.is_empty()
     }
 
     fn file(&mut self, socket: SocketId) -> Option<&mut File<K>> {

@@ -82,6 +82,7 @@
     reason = "a message that is not taken comes back in the error; a box would cost every one"
 )]
 
+mod clock;
 pub mod config;
 mod connection;
 mod dispatch_queue;
@@ -96,6 +97,7 @@ mod messenger;
 mod metrics;
 mod priority_queue;
 mod registry;
+mod seeds;
 mod shell;
 mod tenant;
 mod timers;
@@ -103,6 +105,7 @@ mod transport;
 mod worker_loop;
 mod workers;
 
+pub use clock::Clock;
 pub use config::{
     Cidr, Config, ConfigError, Congestion, DpdkTable, Idle, MsType, NativeTable, OP_THREADS_MAX,
     OpThreads, PosixTable,
@@ -112,7 +115,7 @@ pub use dispatcher::{Dispatcher, DispatcherPriority};
 pub use error::Error;
 pub use messenger::{ConnectOptions, Messenger};
 pub use metrics::{CounterSet, MessengerCounters, NamedCounters, WorkerCounters};
-pub use workers::{Workers, WorkersOptions};
+pub use workers::{DriveOptions, Driven, Workers, WorkersOptions};
 
 pub use messenger_proto::{
     Action, AddrType, EntityAddr, EntityAddrVec, EntityName, EntityType, Message, Policy, Step,

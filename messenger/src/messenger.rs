@@ -17,7 +17,7 @@ use crate::priority_queue::Weights;
 use crate::shell::{Shell, Wanted};
 use crate::tenant::Tenant;
 use crate::transport;
-use crate::workers::{ANSWER_WITHIN, Workers};
+use crate::workers::Workers;
 use binding::Bound;
 use messenger_proto::message::PRIORITY_DEFAULT;
 use messenger_proto::{
@@ -30,7 +30,7 @@ use std::net::SocketAddr;
 use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{JoinHandle, ThreadId};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 mod binding;
 
@@ -116,7 +116,7 @@ impl Messenger {
     fn over(name: EntityName, config: Config, shell: Shell) -> Result<Self, Error> {
         let life = Life {
             phase: Phase::Setup,
-            nonce: random_nonce()?,
+            nonce: random_nonce(&shell)?,
             policies: PolicySet::default(),
             send_priority: PRIORITY_DEFAULT,
             intercept: None,
@@ -261,8 +261,12 @@ impl Messenger {
                     max_tokens: self.config.ms_pq_max_tokens_per_priority,
                 },
             },
+            self.shell.clock().clone(),
         );
-        let threads = start_dispatching(&endpoint).map_err(Error::Thread)?;
+        let threads = match self.shell.attend(&endpoint) {
+            true => start_dispatching(&endpoint).map_err(Error::Thread)?,
+            false => Vec::new(),
+        };
         self.shell.serve(&endpoint).inspect_err(|_| endpoint.stop())?;
         life.threads = threads.iter().map(|thread| thread.thread().id()).collect();
         let running = Running { endpoint: Arc::clone(&endpoint), threads };
@@ -368,6 +372,10 @@ impl Messenger {
             }
             let ending = match &mut life.phase {
                 Phase::Setup => return Ok(()),
+                // Nobody else could shut it down.
+                Phase::Running(_) if self.shell.is_driven() => {
+                    return Err(Error::OwnThread("wait"));
+                }
                 Phase::Running(_) => None,
                 Phase::Ending(ending) => ending.take(),
             };
@@ -430,17 +438,20 @@ impl Messenger {
         let Ending { running: Running { endpoint, threads }, unlistened } = ending;
         for done in unlistened {
             // A worker that does not answer has ended, and its listeners with it.
-            let _ = done.recv_timeout(ANSWER_WITHIN);
+            let _ = self.shell.answer(&done);
         }
-        endpoint.registry.wait_until_empty();
+        self.shell.wait_until_empty(&endpoint.registry);
         self.shell.join();
         endpoint.stop();
+        if self.shell.is_driven() {
+            endpoint.queue.run(&endpoint); // stopped: the news that are left
+        }
         for thread in threads {
             if thread.join().is_err() {
                 tracing::error!("a dispatch thread panicked");
             }
         }
-        let nonce = random_nonce();
+        let nonce = random_nonce(&self.shell);
         let mut life = self.lock();
         life.phase = Phase::Setup;
         life.bound.clear();
@@ -459,7 +470,7 @@ impl Messenger {
     }
 
     fn identity(&self, life: &Life) -> Identity {
-        let unix = SystemTime::now().duration_since(UNIX_EPOCH);
+        let clock = self.shell.clock();
         let budget = self.config.ms_dispatch_throttle_bytes;
         Identity {
             name: self.name,
@@ -467,7 +478,7 @@ impl Messenger {
             policies: life.policies.clone(),
             limits: self.config.limits(),
             options: self.config.session_options(),
-            anchor: UnixAnchor { instant: Instant::now(), unix: unix.unwrap_or_default() },
+            anchor: UnixAnchor { instant: clock.now(), unix: clock.unix() },
             global_seq: GlobalSeq::new(),
             dispatch_throttle: Some(Throttle::new("msgr_dispatch_throttler", budget)),
         }
@@ -553,7 +564,7 @@ fn can_dial(addr: &EntityAddr) -> bool {
 }
 
 /// Random, and not zero, which stands for "none".
-fn random_nonce() -> Result<u32, Error> {
-    let nonce = getrandom::u32().map_err(|error| Error::Random(io::Error::other(error)))?;
+fn random_nonce(shell: &Shell) -> Result<u32, Error> {
+    let nonce = shell.draw().map_err(Error::Random)? as u32; // half of it is random enough
     Ok(nonce.max(1))
 }

@@ -1,13 +1,16 @@
 //! Who moves a messenger's bytes: what a [`Messenger`](crate::Messenger) needs of the machinery
 //! below it, whichever that is.
 
+use crate::clock::Clock;
 use crate::connection::Connection;
 use crate::endpoint::Endpoint;
 use crate::error::Error;
 use crate::metrics::WorkerCounters;
+use crate::registry::Registry;
 use crate::tenant::Tenant;
 use messenger_proto::{EntityAddr, EntityAddrVec, EntityType};
 use netstack::stack::SocketError;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
@@ -62,6 +65,48 @@ impl Shell {
     ) -> Result<Connection, Error> {
         match self {
             Self::Workers(tenant) => tenant.connect(endpoint, wanted),
+        }
+    }
+
+    /// What time it is for everybody here.
+    pub(crate) fn clock(&self) -> &Clock {
+        match self {
+            Self::Workers(tenant) => tenant.workers().clock(),
+        }
+    }
+
+    /// Whether nothing moves but on the caller's thread, see [`Driven`](crate::Driven).
+    pub(crate) fn is_driven(&self) -> bool {
+        match self {
+            Self::Workers(tenant) => tenant.workers().are_driven(),
+        }
+    }
+
+    /// A random number.
+    pub(crate) fn draw(&self) -> io::Result<u64> {
+        match self {
+            Self::Workers(tenant) => tenant.workers().draw(),
+        }
+    }
+
+    /// Waits for the answer to a command; `None`: nobody will answer.
+    pub(crate) fn answer<T>(&self, answer: &Receiver<T>) -> Option<T> {
+        match self {
+            Self::Workers(tenant) => tenant.workers().answer(answer),
+        }
+    }
+
+    /// Waits until every connection of a registry that takes no more has ended.
+    pub(crate) fn wait_until_empty(&self, registry: &Registry) {
+        match self {
+            Self::Workers(tenant) => tenant.workers().wait_until_empty(registry),
+        }
+    }
+
+    /// Hands out what the endpoint queues; whether that is to be done by threads instead.
+    pub(crate) fn attend(&self, endpoint: &Arc<Endpoint>) -> bool {
+        match self {
+            Self::Workers(tenant) => tenant.workers().attend(endpoint),
         }
     }
 

@@ -7,7 +7,7 @@ use crate::metrics::WorkerCounters;
 use crate::registry::Found;
 use crate::shell::Wanted;
 use crate::worker_loop::{Command, Dial, Listen, ListenerOwner, facts_to_dial};
-use crate::workers::{ANSWER_WITHIN, Gate, Workers};
+use crate::workers::{Gate, Workers};
 use netstack::stack::SocketError;
 use std::io;
 use std::net::SocketAddr;
@@ -35,15 +35,14 @@ impl Tenant {
             let (reply, answer) = channel();
             let listen = Listen { owner: self.owner, addr, backlog, reply };
             gate.post(Command::Listen(Box::new(listen)));
-            let answer = answer.recv_timeout(ANSWER_WITHIN);
-            let listening = answer.unwrap_or_else(|_| {
+            let listening = self.workers.answer(&answer).unwrap_or_else(|| {
                 let gone = "the worker does not answer";
                 Err(SocketError::Io(io::Error::other(gone)))
             });
             if let Err(error) = listening {
                 for done in self.unlisten(Some(addr)) {
                     // No answer, no listener.
-                    let _ = done.recv_timeout(ANSWER_WITHIN);
+                    let _ = self.workers.answer(&done);
                 }
                 return Err(error);
             }
@@ -107,6 +106,10 @@ impl Tenant {
         endpoint.registry.forget(&connection);
         gate.drop_reference();
         Err(Error::Busy)
+    }
+
+    pub(crate) fn workers(&self) -> &Workers {
+        &self.workers
     }
 
     pub(crate) fn counters(&self) -> Vec<WorkerCounters> {

@@ -18,18 +18,18 @@
 //!
 //! The only generic parameter is the [`Worker`]: kernel TCP, our own TCP, or a simulated one.
 
+use crate::clock::Clock;
 use crate::connection::Connection;
 use crate::endpoint::Endpoint;
 use crate::event_center::{EXTERNALS_PER_TURN, Event, EventCenter, Progress};
 use crate::metrics::{Counters, WorkerCounters};
+use crate::seeds::Seeds;
 use crate::workers::Gate;
 use away::Away;
 use netstack::stack::{Readiness, Worker};
 use peer::Peer;
 use processor::Processor;
 use slab::Slab;
-use std::collections::hash_map::DefaultHasher;
-use std::hash::{Hash, Hasher};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -77,6 +77,7 @@ pub(crate) struct Tools<W> {
 /// One worker thread's whole state.
 pub(crate) struct WorkerLoop<W> {
     tools: Tools<W>,
+    clock: Clock,
     peers: Slab<Peer>,
     processors: Slab<Processor>,
     away: Away,
@@ -88,21 +89,22 @@ pub(crate) struct WorkerLoop<W> {
 
 impl<W: Worker> WorkerLoop<W> {
     /// A loop for `worker`, whose commands come through `gate`. `secret` is for random numbers.
-    pub(crate) fn new(worker: W, gate: Arc<Gate>, secret: u64) -> Self {
+    pub(crate) fn new(worker: W, gate: Arc<Gate>, clock: Clock, secret: u64) -> Self {
         let tools = Tools {
             worker,
             center: EventCenter::new(Arc::clone(gate.inbox())),
             counters: Counters::default(),
             gate,
-            seeds: Seeds { secret, drawn: 0 },
+            seeds: Seeds::new(secret),
         };
         Self {
             tools,
+            watch: Stopwatch::start(clock.clone()),
+            clock,
             peers: Slab::new(),
             processors: Slab::new(),
             away: Away::default(),
             touched: Vec::new(),
-            watch: Stopwatch::start(),
             stopping: false,
         }
     }
@@ -118,7 +120,7 @@ impl<W: Worker> WorkerLoop<W> {
         self.end_all(now, outcome.is_err());
         self.watch.lap();
         let until = now + STOP_GRACE;
-        while outcome.is_ok() && self.lingers() && Instant::now() < until {
+        while outcome.is_ok() && self.lingers() && self.clock.now() < until {
             self.turn(Some(until))?;
         }
         outcome
@@ -189,6 +191,31 @@ impl<W: Worker> WorkerLoop<W> {
         let counters = &mut self.tools.counters;
         let dispatched = counters.fast_dispatch_time.saturating_sub(dispatching);
         counters.recv_time += self.watch.lap().saturating_sub(dispatched);
+    }
+
+    /// One turn for whoever turns it by hand: time may have passed since the last one.
+    pub(crate) fn turn_by_hand(&mut self) -> io::Result<()> {
+        self.watch.lap();
+        self.turn(None)
+    }
+
+    /// When the next turn is due, apart from what arrives: for whoever turns it by hand.
+    pub(crate) fn next_turn(&self) -> Option<Instant> {
+        let now = self.clock.now();
+        let Tools { worker, center, .. } = &self.tools;
+        center.poll_timeout(now).into_iter().chain(worker.poll_timeout(now)).min()
+    }
+
+    /// Breaks the transport of one session, the `pick`-th modulo their number: for tests.
+    pub(crate) fn break_transport(&mut self, pick: u64) -> bool {
+        let now = self.clock.now();
+        let having = self.peers.iter().filter(|(_, peer)| peer.has_transport());
+        let keys: Vec<_> = having.map(|(key, _)| key).collect();
+        let Some(index) = pick.checked_rem(keys.len() as u64) else {
+            return false;
+        };
+        self.with_peer(keys[index as usize], |peer, tools| peer.break_transport(now, tools));
+        true
     }
 
     fn on_ready(&mut self, now: Instant, target: Target, readiness: Readiness) {
@@ -376,19 +403,4 @@ impl<W: Worker> WorkerLoop<W> {
 pub(crate) enum Fate {
     Lives,
     Ended,
-}
-
-/// Random numbers from one secret: a keyed hash of a counter.
-pub(crate) struct Seeds {
-    secret: u64,
-    drawn: u64,
-}
-
-impl Seeds {
-    pub(crate) fn draw(&mut self) -> u64 {
-        self.drawn += 1;
-        let mut hasher = DefaultHasher::new();
-        (self.secret, self.drawn).hash(&mut hasher);
-        hasher.finish()
-    }
 }

@@ -2,10 +2,14 @@
 //!
 //! A process needs one set per transport, however many messengers it has: those that name the same
 //! transport with the same settings share one (contract M-2). The set ends when its last messenger
-//! is gone: each thread ends its sessions and is joined.
+//! is gone: each thread ends its sessions and is joined. A set can also do without threads, see
+//! [`Driven`].
 
+use crate::clock::Clock;
+use crate::endpoint::Endpoint;
 use crate::inbox::Inbox;
 use crate::metrics::WorkerCounters;
+use crate::registry::Registry;
 use crate::worker_loop::{Command, WorkerLoop};
 use netstack::stack::{EventDriver, NetworkStack, Worker};
 use rustix::thread::{CpuSet, sched_setaffinity};
@@ -13,13 +17,18 @@ use std::fmt;
 use std::io;
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::mpsc::{Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::{JoinHandle, ThreadId};
 use std::time::Duration;
 
+mod driven;
+
+use driven::Drive;
+pub use driven::{DriveOptions, Driven};
+
 /// How long a caller waits for a worker's answer before it takes the worker for dead.
-pub(crate) const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
 /// How [`Workers`] are started.
 #[derive(Clone, Debug)]
@@ -47,7 +56,10 @@ impl Default for WorkersOptions {
 /// those is gone.
 pub struct Workers {
     gates: Vec<Arc<Gate>>,
+    clock: Clock,
     threads: Mutex<Vec<JoinHandle<()>>>,
+    /// In place of threads, see [`Driven`].
+    drive: Option<Drive>,
 }
 
 impl Workers {
@@ -57,7 +69,12 @@ impl Workers {
     /// If the stack cannot make its workers, a thread cannot be made or pinned, or a worker cannot
     /// start on it. What had started is ended.
     pub fn start<S: NetworkStack>(stack: S, options: &WorkersOptions) -> io::Result<Arc<Self>> {
-        let mut workers = Self { gates: Vec::new(), threads: Mutex::new(Vec::new()) };
+        let mut workers = Self {
+            gates: Vec::new(),
+            clock: Clock::real(),
+            threads: Mutex::default(),
+            drive: None,
+        };
         let (ready, outcomes) = channel();
         for (index, worker) in stack.into_workers()?.into_iter().enumerate() {
             let inbox = Inbox::new(options.inbox_items.get(), worker.waker());
@@ -95,6 +112,9 @@ impl Workers {
 
     /// Whether the calling thread is one of the workers, which must not wait for workers.
     pub(crate) fn runs_current_thread(&self) -> bool {
+        if let Some(drive) = &self.drive {
+            return drive.is_turning();
+        }
         let current = std::thread::current().id();
         self.gates.iter().any(|gate| gate.thread.get() == Some(&current))
     }
@@ -110,8 +130,50 @@ impl Workers {
             answer
         };
         let answers: Vec<_> = self.gates.iter().map(ask).collect();
-        let answered = answers.iter().filter_map(|answer| answer.recv_timeout(ANSWER_WITHIN).ok());
-        answered.collect()
+        answers.iter().filter_map(|answer| self.answer(answer)).collect()
+    }
+
+    /// What time it is for them and their messengers.
+    pub(crate) fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// Whether they have no threads of their own.
+    pub(crate) fn are_driven(&self) -> bool {
+        self.drive.is_some()
+    }
+
+    /// A random number, from the driver's seed if there is a driver.
+    pub(crate) fn draw(&self) -> io::Result<u64> {
+        match &self.drive {
+            Some(drive) => Ok(drive.draw()),
+            None => getrandom::u64().map_err(io::Error::other),
+        }
+    }
+
+    /// Waits for the answer to a command; `None`: the worker is dead.
+    pub(crate) fn answer<T>(&self, answer: &Receiver<T>) -> Option<T> {
+        match &self.drive {
+            None => answer.recv_timeout(ANSWER_WITHIN).ok(),
+            Some(drive) => drive.turn_until(|| match answer.try_recv() {
+                Ok(answer) => Some(Some(answer)),
+                Err(TryRecvError::Disconnected) => Some(None),
+                Err(TryRecvError::Empty) => None,
+            }),
+        }
+    }
+
+    /// Waits until every connection of a registry that takes no more has ended.
+    pub(crate) fn wait_until_empty(&self, registry: &Registry) {
+        match &self.drive {
+            None => registry.wait_until_empty(),
+            Some(drive) => drive.turn_until(|| (registry.len() == 0).then_some(())),
+        }
+    }
+
+    /// Hands out what the endpoint queues; whether that is to be done by threads instead.
+    pub(crate) fn attend(&self, endpoint: &Arc<Endpoint>) -> bool {
+        self.drive.as_ref().inspect(|drive| drive.attend(endpoint)).is_none()
     }
 
     fn own_threads(&mut self) -> &mut Vec<JoinHandle<()>> {
@@ -163,7 +225,7 @@ fn run<W: Worker>(
     }
     let index = gate.index();
     let name = worker.name();
-    if let Err(error) = WorkerLoop::new(worker, gate, secret).run() {
+    if let Err(error) = WorkerLoop::new(worker, gate, Clock::real(), secret).run() {
         tracing::error!(worker = index, driver = name, %error, "worker failed; its sessions ended");
     }
 }

@@ -49,6 +49,12 @@ impl Clock {
         }
     }
 
+    /// When tick `tick` begins; `None` before the first moment.
+    pub(crate) fn time_of(&self, tick: u64) -> Option<Instant> {
+        let micros = tick.checked_mul(TICK.as_micros() as u64)?;
+        self.epoch?.checked_add(Duration::from_micros(micros))
+    }
+
     /// A real duration as it has to be told to smoltcp.
     pub(crate) fn stretch(&self, real: Duration) -> Duration {
         real * self.speed
@@ -70,7 +76,10 @@ mod tests {
     fn smoltcp_sees_time_run_faster_and_asks_in_its_own() {
         let mut clock = Clock::new(5);
         let begin = Instant::now();
+        assert_eq!(clock.time_of(7), None);
         assert_eq!(clock.at(begin).tick, 0);
+        assert_eq!(clock.time_of(7), Some(begin + 7 * TICK));
+        assert_eq!(clock.at(begin + 7 * TICK).tick, 7);
         let at = clock.at(begin + Duration::from_micros(2_500_900));
         assert_eq!(at.tick, 2500);
         assert_eq!(at.tcp, TcpInstant::from_micros(12_504_500));

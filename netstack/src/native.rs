@@ -203,6 +203,10 @@ impl<D: PacketDevice> EventDriver for NativeWorker<D> {
         Ok(())
     }
 
+    fn poll_timeout(&self, now: Instant) -> Option<Instant> {
+        self.next_turn(now)
+    }
+
     fn waker(&self) -> Waker {
         Waker::noop()
     }

@@ -255,6 +255,11 @@ impl<D: PacketDevice> Wire<D> {
         }
     }
 
+    /// Whether frames wait for the device.
+    pub(crate) fn has_unsent(&self) -> bool {
+        !self.port.queue.is_empty()
+    }
+
     /// Gives the device what waits for it, as far as it takes it.
     pub(crate) fn flush(&mut self, now: Instant) {
         self.port.split(now).1.flush();

@@ -269,6 +269,17 @@ pub trait EventDriver {
         ready: &mut Vec<Ready>,
     ) -> io::Result<()>;
 
+    /// When a turn is due that nothing from outside brings about: work left over, or a timer of the
+    /// driver's own. At or before `now`: at once; `None`: not before something arrives. It may be
+    /// early, never late.
+    ///
+    /// For whoever turns the driver on a clock of their own. A driver that sleeps knows it by
+    /// itself, so the default is `None`.
+    fn poll_timeout(&self, now: Instant) -> Option<Instant> {
+        let _ = now;
+        None
+    }
+
     /// A handle that ends a sleeping [`EventDriver::wait`] from other threads.
     fn waker(&self) -> Waker;
 }

@@ -211,6 +211,11 @@ impl<F> Steer<F> {
         }
     }
 
+    /// Whether siblings have nothing for us.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.rings[self.worker].is_empty()
+    }
+
     /// The next parcel for us.
     pub(crate) fn take(&self) -> Option<Parcel<F>> {
         self.rings[self.worker].pop()

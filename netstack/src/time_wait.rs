@@ -101,6 +101,11 @@ impl TimeWaitTable {
         (oldest.expires <= now).then_some(self.oldest)
     }
 
+    /// When the oldest record expires.
+    pub(crate) fn next_expiry(&self) -> Option<u64> {
+        self.records.get(self.oldest as usize).map(|oldest| oldest.expires)
+    }
+
     /// Keeps a flow until tick `expires`, which is not before that of any other.
     ///
     /// # Panics

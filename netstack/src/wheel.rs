@@ -64,6 +64,12 @@ impl Wheel {
         self.len
     }
 
+    /// The earliest deadline. Walks over all timers, so it is for drivers of a virtual clock.
+    pub(crate) fn next_deadline(&self) -> Option<u64> {
+        let set = self.entries.iter().map(|entry| entry.deadline).filter(|tick| *tick != NEVER);
+        set.min()
+    }
+
     /// Sets the deadline of `id` to `deadline`, or to the next tick if that has passed.
     pub(crate) fn set(&mut self, id: u32, deadline: u64) {
         self.cancel(id);
@@ -203,6 +209,7 @@ mod tests {
                     }
                 }
                 prop_assert_eq!(wheel.len(), model.len());
+                prop_assert!(wheel.next_deadline() >= model.values().min().copied());
             }
             // Whatever is overdue comes within two more ticks, given the budget.
             now += 2;

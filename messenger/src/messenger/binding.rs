@@ -7,7 +7,6 @@
 use super::{Life, Messenger, Phase};
 use crate::connection::Connection;
 use crate::error::Error;
-use crate::workers::ANSWER_WITHIN;
 use messenger_proto::{AddrType, EntityAddr, EntityAddrVec};
 use netstack::stack::SocketError;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -184,7 +183,7 @@ impl Messenger {
             match self.shell.listen(addr, self.config.ms_tcp_listen_backlog) {
                 Err(SocketError::AddressInUse(_)) if tries_left > 0 => {
                     tries_left -= 1;
-                    std::thread::sleep(self.config.ms_bind_retry_delay);
+                    self.shell.clock().sleep(self.config.ms_bind_retry_delay);
                 }
                 Ok(()) => return Ok(addr),
                 Err(source) => return Err(Error::Bind { addr, source }),
@@ -208,7 +207,7 @@ impl Messenger {
     fn unlisten_and_wait(&self, addr: Option<SocketAddr>) {
         for done in self.shell.unlisten(addr) {
             // No answer, no listener.
-            let _ = done.recv_timeout(ANSWER_WITHIN);
+            let _ = self.shell.answer(&done);
         }
     }
 }

@@ -106,6 +106,7 @@ impl<W: Worker> WorkerLoop<W> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::Clock;
     use crate::connection::Flag;
     use crate::dispatcher::Dispatchers;
     use crate::endpoint::bench;
@@ -119,7 +120,7 @@ mod tests {
         let endpoint = bench::endpoint(Dispatchers::default());
         let [home, here] = [0, 1].map(bench::gate);
         let mut workers = PosixStack::new(PosixConfig::default()).into_workers().unwrap();
-        let mut worker = WorkerLoop::new(workers.remove(0), here, 1);
+        let mut worker = WorkerLoop::new(workers.remove(0), here, Clock::real(), 1);
         let connection = bench::connection(&endpoint, &home);
         worker.tools.gate.add_reference();
         let dial = Dial {

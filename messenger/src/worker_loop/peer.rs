@@ -667,6 +667,15 @@ impl Peer {
         self.session.handle_transport(now, news);
     }
 
+    pub(super) fn has_transport(&self) -> bool {
+        self.transport.is_some()
+    }
+
+    /// As if its TCP connection had been reset.
+    pub(super) fn break_transport<W: Worker>(&mut self, now: Instant, tools: &mut Tools<W>) {
+        self.on_trouble(now, &SocketError::Reset, tools);
+    }
+
     fn hang_up<W: Worker>(&mut self, now: Instant, abort: bool, tools: &mut Tools<W>) {
         if let Some(Transport { socket, .. }) = self.transport.take() {
             tools.center.unwatch(socket.id());

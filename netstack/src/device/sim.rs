@@ -167,6 +167,21 @@ impl SimNet {
         inboxes.filter_map(|shared| lock(&shared.inbox).next_due()).min()
     }
 
+    /// When the next frame arrives on one queue of `port`.
+    pub fn next_arrival(&self, port: usize, queue: usize) -> Option<Instant> {
+        let shared = &self.ports[port].inboxes[queue];
+        match shared.len.load(Ordering::Acquire) {
+            0 => None,
+            _ => lock(&shared.inbox).next_due(),
+        }
+    }
+
+    /// New devices for `port` in queue order, as for a machine that starts over. The old ones are
+    /// not to be used any more.
+    pub fn reopen(&self, port: usize) -> Vec<SimDevice> {
+        self.devices(port)
+    }
+
     /// What became of the frames `port` sent.
     pub fn stats(&self, port: usize) -> SimStats {
         lock(&self.ports[port].egress).stats

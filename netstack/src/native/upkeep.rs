@@ -36,6 +36,29 @@ impl<D: PacketDevice> NativeWorker<D> {
         }
     }
 
+    /// When a turn is due though no frame arrives and nobody calls.
+    pub(super) fn next_turn(&self, now: Instant) -> Option<Instant> {
+        let has_parcels = self.steer.as_ref().is_some_and(|steer| !steer.is_empty());
+        let is_new = self.tick == NEVER;
+        if is_new || has_parcels || !self.news.is_empty() || self.wire.own_len() > 0 {
+            return Some(now);
+        }
+        let clock = &self.wire.clock;
+        let next_tick = clock.time_of(self.tick + 1)?;
+        // The device or the share of a turn was too small; the first takes its time.
+        let is_held_up = !self.touched.is_empty() || self.wire.has_unsent();
+        let ticks = [
+            self.wheel.next_deadline(),
+            self.time_wait.next_expiry(),
+            Some(self.next_link_check),
+            is_held_up.then_some(self.tick + 1),
+        ];
+        let ticks = ticks.into_iter().flatten().min().and_then(|tick| clock.time_of(tick));
+        let times = ticks.into_iter().chain(self.wire.front().poll_timeout());
+        // Timers are looked at once a tick.
+        times.min().map(|time| time.max(next_tick))
+    }
+
     fn on_timer(&mut self, at: Moment, slot: u32) {
         let conn = self.conns.at(slot);
         conn.armed = NEVER;

@@ -65,6 +65,8 @@ fn a_frame_arrives_when_its_time_has_come() {
     let now = Instant::now();
     send(&mut a, now, 2, 1);
     assert_eq!(net.poll_timeout(), Some(now + 5 * MS));
+    let arrivals = [0, 1].map(|port| net.next_arrival(port, 0));
+    assert!(arrivals.contains(&Some(now + 5 * MS)) && arrivals.contains(&None));
     assert_eq!(received(&mut b, now + 4 * MS), []);
     assert_eq!(received(&mut b, now + 5 * MS), [1]);
     assert_eq!(net.poll_timeout(), None);

@@ -3,7 +3,7 @@
 use std::io::IoSlice;
 use std::time::Duration;
 
-use super::lab::{Lab, patterned, v4, v6};
+use super::lab::{Lab, patterned, server_of, v4, v6};
 use crate::device::sim::{Faults, SimPort};
 use crate::native::Congestion;
 use crate::stack::{Readiness, Received, SocketError, Worker};
@@ -42,6 +42,27 @@ fn bytes_arrive_over_links_that_lose_reorder_repeat_and_corrupt() {
         assert!(lab.counter(0, "segments_resent") > 0);
         assert!(lab.counter(1, "drop_tcp_checksum") + lab.counter(1, "drop_ip_checksum") > 0);
     }
+}
+
+#[test]
+fn turns_are_needed_only_when_something_is_due() {
+    let faults = Faults {
+        delay: Duration::from_millis(3),
+        loss_ppm: 50_000,
+        corrupt_ppm: 20_000,
+        ..Faults::default()
+    };
+    let ports = [1, 2].map(|index| SimPort { faults, queues: 2, ..SimPort::new(index) });
+    let mut lab = Lab::over(&ports, |_, config| config.clock_multiplier = 100);
+    lab.jumps = true;
+    let server = lab.listen(2, server_of(v4(1)));
+    let client = lab.connect(0, server_of(v4(1)));
+    let accepted = lab.accept(2, &server);
+    lab.transfer((0, &client), (2, &accepted), 300_000);
+    lab.hosts[0].close(lab.now, client, false);
+    lab.hosts[2].close(lab.now, accepted, false);
+    lab.hosts[2].close_listener(lab.now, server);
+    lab.assert_nothing_left();
 }
 
 #[test]

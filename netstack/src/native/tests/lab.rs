@@ -26,6 +26,8 @@ pub(super) struct Lab {
     pub(super) net: SimNet,
     pub(super) hosts: Vec<Host>,
     pub(super) events: Vec<Vec<Ready>>,
+    /// The clock goes from one thing that is due to the next, in place of steps.
+    pub(super) jumps: bool,
 }
 
 /// The addresses of the `index`-th port's host.
@@ -88,7 +90,7 @@ impl Lab {
             host.start().unwrap();
         }
         let events = vec![Vec::new(); hosts.len()];
-        Self { now: Instant::now(), net, hosts, events }
+        Self { now: Instant::now(), net, hosts, events, jumps: false }
     }
 
     /// One turn of every worker.
@@ -97,9 +99,11 @@ impl Lab {
             host.wait(self.now, Some(self.now), events).unwrap();
             host.flush(self.now).unwrap();
         }
-        let next = self.now + STEP;
+        let due = self.hosts.iter().filter_map(|host| host.poll_timeout(self.now)).min();
+        let next = if self.jumps { due } else { None };
+        let next = next.map_or(self.now + STEP, |next| next.max(self.now));
         let arrival = self.net.poll_timeout().unwrap_or(next);
-        self.now = arrival.clamp(self.now + Duration::from_micros(1), next);
+        self.now = arrival.min(next).max(self.now + Duration::from_micros(1));
     }
 
     /// Lets a time pass.
