@@ -45,7 +45,7 @@ impl Processor {
         backlog: usize,
         tools: &mut Tools<W>,
     ) -> Result<(Self, SocketAddr), SocketError> {
-        let socket = tools.worker.listen(now, addr, &ListenOptions { backlog })?;
+        let socket = tools.worker.listen(now, addr, &ListenOptions { backlog, priority: None })?;
         let addr = tools.worker.listen_addr(&socket);
         let target = Target::Processor(key);
         tools.center.watch(socket.id(), Readiness::NONE, target);

@@ -122,7 +122,9 @@ pub fn connect_from_a_bound_address<L: Lab>(world: &mut World<L>) {
     let chosen = port.addr.port() - 30_000;
     for wanted in [0, chosen, chosen] {
         let bind = SocketAddr::new(ours, wanted);
-        let client = world.try_connect(0, port.addr, &ConnectOptions { bind: Some(bind) }).unwrap();
+        let client = world
+            .try_connect(0, port.addr, &ConnectOptions { bind: Some(bind), priority: None })
+            .unwrap();
         world.outcome(&client).unwrap();
         let local = world.local_addr(&client);
         assert!(local.ip() == ours && (local == bind || wanted == 0));
@@ -135,7 +137,7 @@ pub fn connect_from_a_bound_address<L: Lab>(world: &mut World<L>) {
         world.close(server);
     }
     let bind = Some(SocketAddr::new(foreign(ours), 0));
-    let stolen = world.try_connect(0, port.addr, &ConnectOptions { bind });
+    let stolen = world.try_connect(0, port.addr, &ConnectOptions { bind, priority: None });
     assert!(matches!(stolen, Err(SocketError::AddressNotAvailable(addr)) if Some(addr) == bind));
     world.close_port(port);
 }
