@@ -102,6 +102,8 @@ pub use messenger::{ConnectOptions, Messenger};
 pub use metrics::{MessengerCounters, WorkerCounters};
 pub use workers::{Workers, WorkersOptions};
 
+pub use netstack::posix::Driver;
+
 pub use messenger_proto::{
     EntityAddr, EntityAddrVec, EntityName, EntityType, Message, Policy, Throttle, msg_type,
 };
