@@ -17,7 +17,7 @@
 
 use messenger_proto::{Limits, SessionOptions};
 use netstack::native::NativeConfig;
-use netstack::posix::PosixConfig;
+use netstack::posix::{Driver, PosixConfig};
 use serde::{Deserialize, Deserializer, Serialize};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -243,6 +243,9 @@ impl From<OpThreads> for u8 {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct PosixTable {
+    /// What workers wait for sockets with: `"epoll"`, `"kqueue"`, `"poll"` or `"select"`.
+    #[serde(with = "driver_name")]
+    pub driver: Driver,
     /// Send small TCP segments at once.
     pub nodelay: bool,
     /// `SO_RCVBUF`; 0 leaves it to the kernel.
@@ -261,6 +264,7 @@ impl Default for PosixTable {
     fn default() -> Self {
         let posix = PosixConfig::default();
         Self {
+            driver: posix.driver,
             nodelay: posix.nodelay,
             rcvbuf_bytes: 0,
             sndbuf_bytes: 0,
@@ -536,6 +540,20 @@ mod seconds {
     }
 }
 
+/// The name of the system call.
+mod driver_name {
+    use super::Driver;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(driver: &Driver, out: S) -> Result<S::Ok, S::Error> {
+        out.serialize_str(driver.name())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(input: D) -> Result<Driver, D::Error> {
+        String::deserialize(input)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -583,6 +601,7 @@ mod tests {
             ("worker_inbox_items = 0", "worker_inbox_items"),
             ("ms_type = \"async+dpdk\"", "native.addrs"),
             ("ms_type = \"async+dpdk\"\nnative.addrs = [\"10.0.0.1/8\"]", "dpdk.port"),
+            ("posix.driver = \"iocp\"", "iocp"),
             ("native.idle = \"doze\"", "doze"),
             ("[native]\naddrs = [\"10.0.0.1\"]", "10.0.0.1"),
             ("[native]\naddrs = [\"10.0.0.1/33\"]", "10.0.0.1/33"),
@@ -590,6 +609,14 @@ mod tests {
             let message = error(text);
             assert!(message.contains(key), "{text}: {message}");
         }
+    }
+
+    #[test]
+    fn the_driver_of_kernel_sockets_goes_by_its_name() {
+        assert_eq!(Config::default().posix.driver, Driver::NATIVE);
+        let config = Config::from_toml("posix.driver = \"select\"").unwrap();
+        assert_eq!(config.posix.driver, Driver::Select);
+        assert_eq!(Config::from_toml(&config.to_string()), Ok(config));
     }
 
     #[test]

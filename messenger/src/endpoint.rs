@@ -29,6 +29,8 @@ pub(crate) struct EndpointOptions {
     pub(crate) send_priority: u16,
     /// Where dials come from, see `Messenger::client_bind`.
     pub(crate) connect_from: Option<SocketAddr>,
+    /// `SO_PRIORITY` of dialled sockets.
+    pub(crate) socket_priority: Option<u32>,
     pub(crate) die_on: DieOn,
     pub(crate) injection: Injection,
     pub(crate) intercept: Option<Intercept>,
@@ -281,6 +283,7 @@ pub(crate) mod bench {
             weights: Weights::default(),
             send_priority: PRIORITY_DEFAULT,
             connect_from: None,
+            socket_priority: None,
             die_on: DieOn::default(),
             injection: Injection::new(&Config::default(), 1),
             intercept: None,

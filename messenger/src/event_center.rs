@@ -129,7 +129,8 @@ impl<K: Copy, X> EventCenter<K, X> {
     }
 
     /// Watches `socket` for `interest`, in place of what was watched before, key included
-    /// (contract E-3). What was reported while nobody asked for it arrives in the next turn.
+    /// (contract E-3). What was reported while nobody asked for it arrives in the next turn. A
+    /// name whose slot has a later user by now is not watched.
     pub fn watch(&mut self, socket: SocketId, interest: Readiness, key: K) {
         let slot = socket.slot as usize;
         if slot >= self.files.len() {
@@ -140,6 +141,7 @@ impl<K: Copy, X> EventCenter<K, X> {
                 file.key = key;
                 file.interest = interest;
             }
+            Some(file) if is_older(socket.generation, file.generation) => return,
             entry => {
                 *entry = Some(File {
                     generation: socket.generation,
@@ -317,6 +319,11 @@ impl<K: Copy, X> EventCenter<K, X> {
             self.ready.push_back(socket);
         }
     }
+}
+
+/// Whether `generation` came before `other`; they count round and round.
+fn is_older(generation: u32, other: u32) -> bool {
+    (1..=u32::MAX / 2).contains(&other.wrapping_sub(generation))
 }
 
 impl<K, X> fmt::Debug for EventCenter<K, X> {

@@ -117,6 +117,8 @@ pub use messenger::{ConnectOptions, Messenger};
 pub use metrics::{CounterSet, MessengerCounters, NamedCounters, WorkerCounters};
 pub use workers::{DriveOptions, Driven, Workers, WorkersOptions};
 
+pub use netstack::posix::Driver;
+
 pub use messenger_proto::{
     Action, AddrType, EntityAddr, EntityAddrVec, EntityName, EntityType, Message, Policy, Step,
     Throttle, msg_type,

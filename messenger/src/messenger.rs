@@ -64,6 +64,7 @@ struct Life {
     intercept: Option<Intercept>,
     /// Where dials come from; chosen by the transport if absent.
     connect_from: Option<SocketAddr>,
+    socket_priority: Option<u32>,
     dispatchers: Dispatchers,
     bound: Vec<Bound>,
     /// Our dispatch threads, which must not wait for themselves.
@@ -121,6 +122,7 @@ impl Messenger {
             send_priority: PRIORITY_DEFAULT,
             intercept: None,
             connect_from: None,
+            socket_priority: None,
             dispatchers: Dispatchers::default(),
             bound: Vec::new(),
             threads: Vec::new(),
@@ -174,6 +176,15 @@ impl Messenger {
     /// [`Error::Started`] after `start`.
     pub fn set_default_send_priority(&self, priority: u16) -> Result<(), Error> {
         self.in_setup(|life| life.send_priority = priority)
+    }
+
+    /// Sets `SO_PRIORITY` of the sockets of connections made and addresses bound from now (M-30).
+    /// Kernel TCP only: our own stack has no such thing.
+    ///
+    /// # Errors
+    /// [`Error::Started`] after `start`.
+    pub fn set_socket_priority(&self, priority: u32) -> Result<(), Error> {
+        self.in_setup(|life| life.socket_priority = Some(priority))
     }
 
     /// Has `intercept` decide at each numbered step of each connection's life (semantics 1.12): go
@@ -253,6 +264,7 @@ impl Messenger {
                 accepting_max: self.config.accepting_connections,
                 send_priority: life.send_priority,
                 connect_from: life.connect_from,
+                socket_priority: life.socket_priority,
                 die_on: self.die_on(),
                 injection: Injection::new(&self.config, life.nonce.into()),
                 intercept: life.intercept.clone(),

@@ -9,7 +9,7 @@ use crate::metrics::WorkerCounters;
 use crate::registry::Registry;
 use crate::tenant::Tenant;
 use messenger_proto::{EntityAddr, EntityAddrVec, EntityType};
-use netstack::stack::SocketError;
+use netstack::stack::{ListenOptions, SocketError};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -35,9 +35,13 @@ pub(crate) struct Wanted<'a> {
 
 impl Shell {
     /// Binds an address; nobody is accepted before [`Shell::serve`]. Waits.
-    pub(crate) fn listen(&self, addr: SocketAddr, backlog: usize) -> Result<(), SocketError> {
+    pub(crate) fn listen(
+        &self,
+        addr: SocketAddr,
+        options: ListenOptions,
+    ) -> Result<(), SocketError> {
         match self {
-            Self::Workers(tenant) => tenant.listen(addr, backlog),
+            Self::Workers(tenant) => tenant.listen(addr, options),
         }
     }
 

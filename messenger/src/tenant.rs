@@ -8,7 +8,7 @@ use crate::registry::Found;
 use crate::shell::Wanted;
 use crate::worker_loop::{Command, Dial, Listen, ListenerOwner, facts_to_dial};
 use crate::workers::{Gate, Workers};
-use netstack::stack::SocketError;
+use netstack::stack::{ListenOptions, SocketError};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -30,10 +30,14 @@ impl Tenant {
     }
 
     /// Listens on every worker, or on none (M-9).
-    pub(crate) fn listen(&self, addr: SocketAddr, backlog: usize) -> Result<(), SocketError> {
+    pub(crate) fn listen(
+        &self,
+        addr: SocketAddr,
+        options: ListenOptions,
+    ) -> Result<(), SocketError> {
         for gate in self.workers.gates() {
             let (reply, answer) = channel();
-            let listen = Listen { owner: self.owner, addr, backlog, reply };
+            let listen = Listen { owner: self.owner, addr, options, reply };
             gate.post(Command::Listen(Box::new(listen)));
             let listening = self.workers.answer(&answer).unwrap_or_else(|| {
                 let gone = "the worker does not answer";

@@ -177,6 +177,7 @@ fn failed(ms_type: MsType, source: io::Error) -> Error {
 
 fn posix(threads: OpThreads, table: &PosixTable) -> PosixConfig {
     PosixConfig {
+        driver: table.driver,
         workers: threads.count(),
         max_connections: table.max_connections,
         nodelay: table.nodelay,

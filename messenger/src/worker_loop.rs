@@ -337,8 +337,8 @@ impl<W: Worker> WorkerLoop<W> {
 
     fn listen(&mut self, now: Instant, listen: Listen) {
         let slot = self.processors.vacant_entry();
-        let Listen { owner, addr, backlog, reply } = listen;
-        let outcome = Processor::listen(now, slot.key(), owner, addr, backlog, &mut self.tools);
+        let Listen { owner, addr, options, reply } = listen;
+        let outcome = Processor::listen(now, slot.key(), owner, addr, &options, &mut self.tools);
         let answer = outcome.map(|(processor, addr)| {
             slot.insert(processor);
             addr

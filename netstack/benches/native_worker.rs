@@ -145,7 +145,7 @@ impl Case {
         let mut worker =
             NativeStack::new(vec![device], config).into_workers().unwrap().pop().unwrap();
         worker.start().unwrap();
-        let listen = ListenOptions { backlog: DIALS };
+        let listen = ListenOptions { backlog: DIALS, ..ListenOptions::default() };
         let server = worker.listen(now, (SERVER, PORT).into(), &listen).unwrap();
         let mut idle = Replay::new(connections, Arc::new(Control::default()));
         idle.control.replays.store(true, Ordering::Relaxed);

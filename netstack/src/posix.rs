@@ -1,44 +1,48 @@
-//! Kernel TCP behind the traits of [`crate::stack`]: one `epoll` per worker, through mio.
+//! Kernel TCP behind the traits of [`crate::stack`]: sockets, and a driver that waits for them.
 //!
 //! ```text
-//!   PosixStack --into_workers--> PosixWorker --- epoll --+-- Listener    (posix/listen.rs)
-//!      |                            |                    +-- Connection  (posix/conn.rs)
-//!      +-- PortGroups: which        |                    +-- lingering sockets, closed by their owner
-//!          addresses this stack     |                    +-- waker (eventfd), alarm (timerfd)
-//!          listens on               +-- Table: slot + generation -> socket (posix/table.rs)
+//!   PosixStack --into_workers--> PosixWorker --- Selector: epoll, kqueue, poll or select, with a
+//!      |                            |            waker                        (posix/driver.rs)
+//!      |                            +--- NetHandler: makes every socket  (posix/net_handler.rs)
+//!      +-- PortGroups: which        +--- Table: slot + generation -> socket    (posix/table.rs)
+//!          addresses this stack                     Listener                  (posix/listen.rs)
+//!          listens on                               Connection                  (posix/conn.rs)
+//!                                                   lingering, closed by its owner
 //! ```
 //!
-//! * **Readiness.** mio registers edge-triggered, but the kernel repeats an edge for every packet.
-//!   A worker remembers what it reported and reports again only after the owner was told
-//!   would-block, so an owner sees each edge once. The same memory saves system calls: a short
-//!   read or write proves that the next one would block, and it is answered without asking.
-//! * **Sleep.** `epoll_wait` counts in milliseconds. Short sleeps are ended by a timer descriptor
-//!   of nanosecond resolution instead (posix/alarm.rs).
+//! * **Readiness.** Event queues repeat an edge for every packet; `poll` and `select` repeat
+//!   whatever they are asked. A worker remembers what it reported and reports again only after the
+//!   owner was told would-block, so an owner sees each edge once, whatever the driver. The same
+//!   memory saves system calls: a short read or write proves that the next one would block, and it
+//!   is answered without asking.
+//! * **Sleep.** A sleep ends on time with every driver; where the kernel counts in milliseconds a
+//!   timer descriptor helps (posix/driver/alarm.rs).
 //! * **Listening.** Workers of one stack share a port with `SO_REUSEPORT`; nobody else gets in
 //!   unnoticed (posix/listen.rs has the rule).
 //! * **Closing.** The kernel resets a connection that is closed with unread input, and the peer
 //!   may lose our last bytes. A closed socket therefore lingers here, its input thrown away, until
 //!   the peer closes too or [`PosixConfig::linger`] is over.
 //!
-//! Linux only: timer descriptors, `MSG_MORE`, `TCP_USER_TIMEOUT`, and the `SO_REUSEPORT` rules.
+//! For Linux. It builds for FreeBSD, where `kqueue` takes the place of `epoll`, but was never run
+//! there: posix/system.rs says what is missing, and the `SO_REUSEPORT` rules are others.
 //! Copies: one each way, between the kernel and the caller's buffer.
 
 use std::io;
-use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
-
 use crate::stack::NetworkStack;
+pub use driver::{Driver, UnknownDriver};
 use listen::PortGroups;
 pub use worker::PosixWorker;
 
-mod alarm;
-mod bell;
 mod conn;
 mod counters;
+mod driver;
+mod errno;
 mod listen;
+mod net_handler;
+mod system;
 mod table;
 mod worker;
 
@@ -52,6 +56,8 @@ pub const EVENTS_PER_WAIT_MAX: usize = 512;
 /// How a [`PosixStack`] is made.
 #[derive(Clone, Debug)]
 pub struct PosixConfig {
+    /// What the workers wait with.
+    pub driver: Driver,
     /// How many workers; at most [`WORKERS_MAX`].
     pub workers: NonZeroUsize,
     /// Most connections per worker, lingering ones included. Beyond it connections wait in the
@@ -74,6 +80,7 @@ pub struct PosixConfig {
 impl Default for PosixConfig {
     fn default() -> Self {
         Self {
+            driver: Driver::default(),
             workers: NonZeroUsize::MIN,
             max_connections: 65_536,
             nodelay: true,
@@ -83,32 +90,6 @@ impl Default for PosixConfig {
             user_timeout: None,
             linger: Duration::from_secs(10),
         }
-    }
-}
-
-impl PosixConfig {
-    /// A new non-blocking TCP socket for the family of `addr`, with the options applied. Accepted
-    /// sockets inherit them from their listener.
-    fn socket(&self, addr: SocketAddr) -> io::Result<Socket> {
-        let kind = Type::STREAM.nonblocking();
-        let socket = Socket::new(Domain::for_address(addr), kind, Some(Protocol::TCP))?;
-        if self.nodelay {
-            socket.set_tcp_nodelay(true)?;
-        }
-        if let Some(bytes) = self.rcvbuf {
-            socket.set_recv_buffer_size(bytes)?;
-        }
-        if let Some(bytes) = self.sndbuf {
-            socket.set_send_buffer_size(bytes)?;
-        }
-        if let Some(after) = self.keepalive {
-            let probes = TcpKeepalive::new().with_time(after).with_interval(after);
-            socket.set_tcp_keepalive(&probes)?;
-        }
-        if self.user_timeout.is_some() {
-            socket.set_tcp_user_timeout(self.user_timeout)?;
-        }
-        Ok(socket)
     }
 }
 

@@ -202,11 +202,13 @@ pub struct TcpInfo {
 pub struct ListenOptions {
     /// Most connections that wait to be accepted; further SYNs are dropped, so the peer retries.
     pub backlog: usize,
+    /// `SO_PRIORITY` of the connections it accepts, see [`ConnectOptions::priority`].
+    pub priority: Option<u32>,
 }
 
 impl Default for ListenOptions {
     fn default() -> Self {
-        Self { backlog: 512 }
+        Self { backlog: 512, priority: None }
     }
 }
 
@@ -215,6 +217,9 @@ impl Default for ListenOptions {
 pub struct ConnectOptions {
     /// Local address to connect from; any of ours if absent. Port 0 lets the stack choose.
     pub bind: Option<SocketAddr>,
+    /// `SO_PRIORITY`, 0 to 6: which queue of the host its packets wait in, marked as network
+    /// control (DSCP CS6). Kernel sockets only: a packet device has one queue for all.
+    pub priority: Option<u32>,
 }
 
 /// Wakes a thread that is in [`EventDriver::wait`], from any thread.

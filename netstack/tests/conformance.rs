@@ -9,14 +9,15 @@ use std::time::{Duration, Instant};
 
 use netstack::device::sim::{Faults, SimDevice, SimNet, SimPort, Spread};
 use netstack::native::{NativeConfig, NativeStack, NativeWorker};
-use netstack::posix::{PosixConfig, PosixStack, PosixWorker};
-use netstack::stack::NetworkStack;
+use netstack::posix::{Driver, PosixConfig, PosixStack, PosixWorker};
+use netstack::stack::{EventDriver, NetworkStack};
 use suite::{Ends, Family, Lab, conformance};
 
 mod suite;
 
 /// Kernel TCP with both ends on loopback, in workers of one stack.
 struct Posix {
+    driver: Driver,
     family: Family,
     workers: usize,
 }
@@ -26,8 +27,10 @@ impl Lab for Posix {
 
     fn open(&mut self) -> Ends<PosixWorker> {
         let workers = NonZeroUsize::new(self.workers).unwrap();
-        let config = PosixConfig { workers, ..PosixConfig::default() };
-        Ends { servers: PosixStack::new(config).into_workers().unwrap(), clients: Vec::new() }
+        let config = PosixConfig { driver: self.driver, workers, ..PosixConfig::default() };
+        let servers = PosixStack::new(config).into_workers().unwrap();
+        assert!(servers.iter().all(|worker| worker.name() == self.driver.name()));
+        Ends { servers, clients: Vec::new() }
     }
 
     fn tick(&mut self, idle: bool) -> Instant {
@@ -174,10 +177,22 @@ impl Lab for Sim {
     }
 }
 
-conformance!(posix_v4, Posix { family: Family::V4, workers: 1 });
-conformance!(posix_v6, Posix { family: Family::V6, workers: 1 });
-conformance!(posix_v4_four_workers, Posix { family: Family::V4, workers: 4 });
-conformance!(posix_v6_two_workers, Posix { family: Family::V6, workers: 2 });
+const EPOLL: Posix = Posix { driver: Driver::Epoll, family: Family::V4, workers: 1 };
+const POLL: Posix = Posix { driver: Driver::Poll, ..EPOLL };
+const SELECT: Posix = Posix { driver: Driver::Select, ..EPOLL };
+
+conformance!(posix_v4, EPOLL);
+conformance!(posix_v6, Posix { family: Family::V6, ..EPOLL });
+conformance!(posix_v4_four_workers, Posix { workers: 4, ..EPOLL });
+conformance!(posix_v6_two_workers, Posix { family: Family::V6, workers: 2, ..EPOLL });
+
+conformance!(posix_poll_v4, POLL);
+conformance!(posix_poll_v6, Posix { family: Family::V6, ..POLL });
+conformance!(posix_poll_v4_four_workers, Posix { workers: 4, ..POLL });
+
+conformance!(posix_select_v4, SELECT);
+conformance!(posix_select_v6, Posix { family: Family::V6, ..SELECT });
+conformance!(posix_select_v4_four_workers, Posix { workers: 4, ..SELECT });
 
 conformance!(sim_v4, Sim::clean(Family::V4));
 conformance!(sim_v6, Sim::clean(Family::V6));

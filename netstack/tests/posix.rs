@@ -8,12 +8,45 @@ use std::num::NonZeroUsize;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use netstack::posix::{PosixConfig, PosixStack, PosixWorker, WORKERS_MAX};
+use netstack::posix::{Driver, PosixConfig, PosixStack, PosixWorker, WORKERS_MAX};
 use netstack::stack::{
     ConnectedSocket, EventDriver, ListenOptions, NetworkStack, Ready, ServerSocket, SocketError,
     Worker,
 };
 use socket2::{Domain, Socket, Type};
+
+/// Makes a test of every case for every driver.
+macro_rules! over_every_driver {
+    ($($case:ident)+) => {
+        over_every_driver! { @driver epoll Driver::Epoll; $($case)+ }
+        over_every_driver! { @driver poll Driver::Poll; $($case)+ }
+        over_every_driver! { @driver select Driver::Select; $($case)+ }
+    };
+    (@driver $name:ident $driver:expr; $($case:ident)+) => {
+        mod $name {
+            use super::*;
+            #[test]
+            fn a_worker_has_the_name_of_its_driver() {
+                let worker = worker(PosixConfig { driver: $driver, ..PosixConfig::default() });
+                assert_eq!(worker.name(), stringify!($name));
+            }
+            $(
+                #[test]
+                fn $case() {
+                    super::$case($driver);
+                }
+            )+
+        }
+    };
+}
+
+over_every_driver! {
+    one_wait_sleeps_to_its_deadline_and_not_shorter
+    a_wake_ends_the_sleep_under_way_and_the_next_one
+    connections_beyond_the_limit_wait_until_one_closes
+    a_peer_that_never_closes_is_cut_off_when_the_linger_time_is_over
+    a_peer_that_floods_a_closed_connection_is_reset
+}
 
 const ANY_PORT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 /// No test comes near it; a wait that reaches it has failed.
@@ -129,9 +162,8 @@ fn workers_share_a_port_and_the_connections_that_come() {
     assert!(taken[0] > 0 && taken[1] > 0, "{taken:?}");
 }
 
-#[test]
-fn one_wait_sleeps_to_its_deadline_and_not_shorter() {
-    let mut worker = worker(PosixConfig::default());
+fn one_wait_sleeps_to_its_deadline_and_not_shorter(driver: Driver) {
+    let mut worker = worker(PosixConfig { driver, ..PosixConfig::default() });
     let mut ready = Vec::new();
     for micros in [1, 40, 300, 999, 1500, 33_000] {
         let now = Instant::now();
@@ -143,9 +175,8 @@ fn one_wait_sleeps_to_its_deadline_and_not_shorter() {
     assert_eq!(gauge(&worker, "wait_calls"), 6);
 }
 
-#[test]
-fn a_wake_ends_the_sleep_under_way_and_the_next_one() {
-    let mut worker = worker(PosixConfig::default());
+fn a_wake_ends_the_sleep_under_way_and_the_next_one(driver: Driver) {
+    let mut worker = worker(PosixConfig { driver, ..PosixConfig::default() });
     let mut ready = Vec::new();
     let waker = worker.waker();
     for _ in 0..5 {
@@ -168,15 +199,21 @@ fn a_wake_ends_the_sleep_under_way_and_the_next_one() {
     assert!(ready.is_empty());
 }
 
-#[test]
-fn connections_beyond_the_limit_wait_until_one_closes() {
-    let mut worker = worker(PosixConfig { max_connections: 1, ..PosixConfig::default() });
+fn connections_beyond_the_limit_wait_until_one_closes(driver: Driver) {
+    let mut worker = worker(PosixConfig { driver, max_connections: 1, ..PosixConfig::default() });
     let listener = listen(&mut worker, ANY_PORT).unwrap();
     let addr = worker.listen_addr(&listener);
     let mut clients = [TcpStream::connect(addr).unwrap(), TcpStream::connect(addr).unwrap()];
     let first = accept(&mut worker, &listener);
     let full = worker.accept(Instant::now(), &listener);
     assert!(matches!(full, Err(SocketError::Limit(_))));
+    let mut ready = Vec::new();
+    worker.wait(Instant::now(), Some(Instant::now()), &mut ready).unwrap(); // old news
+    ready.clear();
+    let start = Instant::now();
+    let deadline = start + Duration::from_millis(5);
+    worker.wait(start, Some(deadline), &mut ready).unwrap();
+    assert!(ready.is_empty() && Instant::now() >= deadline, "what waits wakes nobody");
     worker.close(Instant::now(), first, true);
     assert_eq!(wait(&mut worker)[0].socket, listener.id());
     let second = accept(&mut worker, &listener);
@@ -185,10 +222,9 @@ fn connections_beyond_the_limit_wait_until_one_closes() {
     assert_eq!(clients[0].read(&mut [0; 8]).unwrap_err().kind(), ErrorKind::ConnectionReset);
 }
 
-#[test]
-fn a_peer_that_never_closes_is_cut_off_when_the_linger_time_is_over() {
+fn a_peer_that_never_closes_is_cut_off_when_the_linger_time_is_over(driver: Driver) {
     let linger = Duration::from_secs(3600);
-    let mut worker = worker(PosixConfig { linger, ..PosixConfig::default() });
+    let mut worker = worker(PosixConfig { driver, linger, ..PosixConfig::default() });
     let listener = listen(&mut worker, ANY_PORT).unwrap();
     let mut client = TcpStream::connect(worker.listen_addr(&listener)).unwrap();
     let socket = accept(&mut worker, &listener);
@@ -204,9 +240,8 @@ fn a_peer_that_never_closes_is_cut_off_when_the_linger_time_is_over() {
     assert!(ready.is_empty());
 }
 
-#[test]
-fn a_peer_that_floods_a_closed_connection_is_reset() {
-    let mut worker = worker(PosixConfig::default());
+fn a_peer_that_floods_a_closed_connection_is_reset(driver: Driver) {
+    let mut worker = worker(PosixConfig { driver, ..PosixConfig::default() });
     let listener = listen(&mut worker, ANY_PORT).unwrap();
     let mut client = TcpStream::connect(worker.listen_addr(&listener)).unwrap();
     let socket = accept(&mut worker, &listener);

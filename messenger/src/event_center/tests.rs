@@ -1,10 +1,14 @@
-//! One test per contract, E-1 to E-15, over a fake driver; then two centres on two threads.
+//! One test per contract, E-1 to E-15, over a fake driver; then two centres on two threads. The
+//! parts: Ceph's cases of the file table, and centres over the kernel's drivers.
 
 use super::*;
 use netstack::stack::Waker;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex};
 use std::time::Duration;
+
+mod drivers;
+mod file_table;
 
 /// Reports what the test staged and remembers how it was asked to sleep.
 #[derive(Default)]

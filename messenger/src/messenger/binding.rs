@@ -8,7 +8,7 @@ use super::{Life, Messenger, Phase};
 use crate::connection::Connection;
 use crate::error::Error;
 use messenger_proto::{AddrType, EntityAddr, EntityAddrVec};
-use netstack::stack::SocketError;
+use netstack::stack::{ListenOptions, SocketError};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// What a new identity adds to the nonce (contract M-4).
@@ -180,7 +180,7 @@ impl Messenger {
     fn bind_port(&self, addr: SocketAddr) -> Result<SocketAddr, Error> {
         let mut tries_left = self.config.ms_bind_retry_count;
         loop {
-            match self.shell.listen(addr, self.config.ms_tcp_listen_backlog) {
+            match self.listen(addr) {
                 Err(SocketError::AddressInUse(_)) if tries_left > 0 => {
                     tries_left -= 1;
                     self.shell.clock().sleep(self.config.ms_bind_retry_delay);
@@ -195,13 +195,19 @@ impl Messenger {
         let (min, max) = (self.config.ms_bind_port_min, self.config.ms_bind_port_max);
         for port in (min..=max).filter(|port| !avoid.contains(port)) {
             addr.set_port(port);
-            match self.shell.listen(addr, self.config.ms_tcp_listen_backlog) {
+            match self.listen(addr) {
                 Err(SocketError::AddressInUse(_)) => {}
                 Ok(()) => return Ok(addr),
                 Err(source) => return Err(Error::Bind { addr, source }),
             }
         }
         Err(Error::NoFreePort { ip: addr.ip(), min, max })
+    }
+
+    fn listen(&self, addr: SocketAddr) -> Result<(), SocketError> {
+        let priority = self.lock().socket_priority;
+        let options = ListenOptions { backlog: self.config.ms_tcp_listen_backlog, priority };
+        self.shell.listen(addr, options)
     }
 
     fn unlisten_and_wait(&self, addr: Option<SocketAddr>) {

@@ -6,7 +6,7 @@ use crate::endpoint::Endpoint;
 use crate::metrics::WorkerCounters;
 use crate::workers::Gate;
 use messenger_proto::{Action, EntityAddr, EntityType, Message, PeerIdent, Verdict};
-use netstack::stack::SocketError;
+use netstack::stack::{ListenOptions, SocketError};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
@@ -85,6 +85,6 @@ pub(crate) struct Dial {
 pub(crate) struct Listen {
     pub(crate) owner: ListenerOwner,
     pub(crate) addr: SocketAddr,
-    pub(crate) backlog: usize,
+    pub(crate) options: ListenOptions,
     pub(crate) reply: Sender<Result<SocketAddr, SocketError>>,
 }

@@ -524,7 +524,8 @@ impl Peer {
     fn connect<W: Worker>(&mut self, now: Instant, to: SocketAddr, tools: &mut Tools<W>) {
         self.hang_up(now, false, tools);
         self.reach_race_point(now);
-        let options = ConnectOptions { bind: self.endpoint.options.connect_from };
+        let ours = &self.endpoint.options;
+        let options = ConnectOptions { bind: ours.connect_from, priority: ours.socket_priority };
         match tools.worker.connect(now, to, &options) {
             Ok(socket) => self.attach(socket, false, tools),
             Err(error) => self.on_trouble(now, &error, tools),

@@ -42,10 +42,10 @@ impl Processor {
         key: usize,
         owner: ListenerOwner,
         addr: SocketAddr,
-        backlog: usize,
+        options: &ListenOptions,
         tools: &mut Tools<W>,
     ) -> Result<(Self, SocketAddr), SocketError> {
-        let socket = tools.worker.listen(now, addr, &ListenOptions { backlog })?;
+        let socket = tools.worker.listen(now, addr, options)?;
         let addr = tools.worker.listen_addr(&socket);
         let target = Target::Processor(key);
         tools.center.watch(socket.id(), Readiness::NONE, target);

@@ -208,7 +208,7 @@ impl Lab {
         let stack = NativeStack::new(devices.remove(0), config);
         let mut worker = stack.into_workers().expect("a good configuration").remove(0);
         let now = Instant::now();
-        let options = ListenOptions { backlog: 3 };
+        let options = ListenOptions { backlog: 3, ..ListenOptions::default() };
         let mut listen = |ip: IpAddr| {
             let addr = SocketAddr::new(ip, PORT);
             worker.listen(now, addr, &options).expect("the port is free")

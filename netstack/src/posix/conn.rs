@@ -1,17 +1,18 @@
 //! One connection: what the kernel last said of it, so that it is asked only when it matters.
 
-use std::io::{self, IoSlice, Read};
+use std::io::{self, IoSlice};
 use std::net::{Shutdown, SocketAddr};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::time::Duration;
 
-use mio::event::Event;
-use mio::net::TcpStream;
 use rustix::io::Errno;
 use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
 use socket2::SockRef;
 
 use super::counters::Counters;
-use super::listen::exhausted;
+use super::driver::Fired;
+use super::{errno, system};
 use crate::stack::{Readiness, Received, SocketError};
 
 /// Most slices one `sendmsg` takes (Linux `UIO_MAXIOV`).
@@ -23,13 +24,15 @@ const DISCARD_LEN: usize = 16 * 1024;
 
 #[derive(Debug)]
 pub(super) struct Connection {
-    stream: TcpStream,
+    fd: Arc<OwnedFd>,
     peer: SocketAddr,
     stage: Stage,
     incoming: Incoming,
     outgoing: Outgoing,
     /// Reported to the owner and not yet spent: a call would probably not block.
     ready: Readiness,
+    /// Spent, and the driver was not yet told.
+    spent: Readiness,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,33 +66,34 @@ enum Outgoing {
 }
 
 impl Connection {
-    pub(super) fn accepted(stream: TcpStream, peer: SocketAddr) -> Self {
-        Self { stage: Stage::Open, ready: Readiness::WRITABLE, ..Self::opening(stream, peer) }
+    pub(super) fn accepted(fd: OwnedFd, peer: SocketAddr) -> Self {
+        Self { stage: Stage::Open, ready: Readiness::WRITABLE, ..Self::opening(fd, peer) }
     }
 
-    pub(super) fn opening(stream: TcpStream, peer: SocketAddr) -> Self {
+    pub(super) fn opening(fd: OwnedFd, peer: SocketAddr) -> Self {
         Self {
-            stream,
+            fd: Arc::new(fd),
             peer,
             stage: Stage::Opening,
             incoming: Incoming::Open,
             outgoing: Outgoing::Open,
             ready: Readiness::NONE,
+            spent: Readiness::NONE,
         }
     }
 
     /// The kernel refused at once; the owner will be told as if it had happened later.
-    pub(super) fn refused(stream: TcpStream, peer: SocketAddr) -> Self {
+    pub(super) fn refused(fd: OwnedFd, peer: SocketAddr) -> Self {
         Self {
             stage: Stage::Failed(Errno::CONNREFUSED),
             ready: Readiness::ALL,
-            ..Self::opening(stream, peer)
+            ..Self::opening(fd, peer)
         }
     }
 
-    /// For registration with a poll.
-    pub(super) fn source(&mut self) -> &mut TcpStream {
-        &mut self.stream
+    /// For the driver.
+    pub(super) fn fd(&self) -> &Arc<OwnedFd> {
+        &self.fd
     }
 
     /// What the owner may be told at once.
@@ -98,24 +102,22 @@ impl Connection {
     }
 
     pub(super) fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.stream.local_addr()
+        self.socket().local_addr()?.as_socket().ok_or_else(|| Errno::AFNOSUPPORT.into())
     }
 
     /// Takes note of an event and returns the part of it that is news to the owner.
-    pub(super) fn on_event(&mut self, event: &Event) -> Readiness {
-        let mut seen = Readiness::NONE;
-        if event.is_readable() || event.is_read_closed() || event.is_error() {
-            seen |= Readiness::READABLE;
-        }
-        if event.is_writable() || event.is_write_closed() || event.is_error() {
-            seen |= Readiness::WRITABLE;
-        }
-        if self.incoming == Incoming::Open && (event.is_read_closed() || event.is_error()) {
+    pub(super) fn on_event(&mut self, event: Fired) -> Readiness {
+        if self.incoming == Incoming::Open && event.hung_up {
             self.incoming = Incoming::HungUp;
         }
-        let news = seen.without(self.ready);
-        self.ready |= seen;
+        let news = event.readiness.without(self.ready);
+        self.ready |= event.readiness;
         news
+    }
+
+    /// What the owner was told would block, since this was asked last.
+    pub(super) fn take_spent(&mut self) -> Readiness {
+        std::mem::take(&mut self.spent)
     }
 
     /// Whether the connection opened.
@@ -126,13 +128,13 @@ impl Connection {
             Stage::Opening if !self.ready.is_writable() => return Ok(false),
             Stage::Opening => {}
         }
-        if let Some(error) = self.stream.take_error()? {
+        if let Some(error) = self.socket().take_error()? {
             return Err(self.fail(error, counters));
         }
-        match self.stream.peer_addr() {
+        match self.socket().peer_addr() {
             // A port nobody listens on may be drawn as our own, and the kernel then connects the
             // socket to itself.
-            Ok(peer) if peer == self.stream.local_addr()? => {
+            Ok(peer) if peer.as_socket() == Some(self.local_addr()?) => {
                 Err(self.fail(Errno::CONNREFUSED.into(), counters))
             }
             Ok(_) => {
@@ -141,7 +143,7 @@ impl Connection {
             }
             // Woken for nothing; the real event is still to come.
             Err(error) if error.kind() == io::ErrorKind::NotConnected => {
-                self.ready = self.ready.without(Readiness::WRITABLE);
+                self.spend(Readiness::WRITABLE);
                 Ok(false)
             }
             Err(error) => Err(self.fail(error, counters)),
@@ -164,7 +166,7 @@ impl Connection {
             return Ok(Received::WouldBlock);
         }
         counters.recv_calls += 1;
-        match self.stream.read(buffer) {
+        match rustix::io::read(&self.fd, &mut *buffer) {
             Ok(0) => {
                 self.incoming = Incoming::Ended;
                 Ok(Received::EndOfStream)
@@ -173,15 +175,15 @@ impl Connection {
                 counters.bytes_received += len as u64;
                 // The kernel had no more than this, and what comes now makes an event.
                 if len < buffer.len() && self.incoming == Incoming::Open {
-                    self.ready = self.ready.without(Readiness::READABLE);
+                    self.spend(Readiness::READABLE);
                 }
                 Ok(Received::Bytes(len))
             }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                self.ready = self.ready.without(Readiness::READABLE);
+            Err(Errno::AGAIN) => {
+                self.spend(Readiness::READABLE);
                 Ok(Received::WouldBlock)
             }
-            Err(error) => Err(self.fail(error, counters)),
+            Err(errno) => Err(self.fail(errno.into(), counters)),
         }
     }
 
@@ -204,20 +206,20 @@ impl Connection {
         }
         let mut flags = SendFlags::NOSIGNAL;
         if more {
-            flags |= SendFlags::MORE;
+            flags |= system::MORE;
         }
         counters.send_calls += 1;
-        match sendmsg(&self.stream, gather, &mut SendAncillaryBuffer::default(), flags) {
+        match sendmsg(&self.fd, gather, &mut SendAncillaryBuffer::default(), flags) {
             Ok(len) => {
                 counters.bytes_sent += len as u64;
                 self.outgoing = if more { Outgoing::Held } else { Outgoing::Open };
                 if len < offered {
-                    self.ready = self.ready.without(Readiness::WRITABLE);
+                    self.spend(Readiness::WRITABLE);
                 }
                 Ok(len)
             }
             Err(Errno::AGAIN) => {
-                self.ready = self.ready.without(Readiness::WRITABLE);
+                self.spend(Readiness::WRITABLE);
                 Ok(0)
             }
             Err(errno) => Err(self.fail(errno.into(), counters)),
@@ -232,9 +234,8 @@ impl Connection {
     /// Sends what was held back for more bytes to come.
     pub(super) fn release(&mut self) {
         self.outgoing = Outgoing::Open;
-        // Pushes pending segments by Nagle's rule if that is on, at once if not. It fails only on
-        // a dead connection, and then recv and send say so.
-        let _ = SockRef::from(&self.stream).set_tcp_cork(false);
+        // It fails only on a dead connection, and then recv and send say so.
+        let _ = system::uncork(&self.socket());
     }
 
     pub(super) fn shutdown(&mut self, counters: &mut Counters) -> Result<(), SocketError> {
@@ -244,13 +245,13 @@ impl Connection {
         if self.outgoing == Outgoing::Shut {
             return Ok(());
         }
-        match self.stream.shutdown(Shutdown::Write) {
+        match self.socket().shutdown(Shutdown::Write) {
             Ok(()) => {
                 self.outgoing = Outgoing::Shut;
                 Ok(())
             }
             Err(error) => {
-                let cause = self.stream.take_error()?.unwrap_or(error);
+                let cause = self.socket().take_error()?.unwrap_or(error);
                 Err(self.fail(cause, counters))
             }
         }
@@ -259,7 +260,7 @@ impl Connection {
     /// Makes the close that follows a reset.
     pub(super) fn abort(&self) {
         // If the option fails the peer sees an ordinary end.
-        let _ = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
+        let _ = self.socket().set_linger(Some(Duration::ZERO));
     }
 
     /// Closes the sending half for an owner who gives the connection up. Whether the socket has to
@@ -270,7 +271,7 @@ impl Connection {
             stage => stage == Stage::Open,
         };
         let over = !opened || self.incoming == Incoming::Ended;
-        if over || self.stream.shutdown(Shutdown::Write).is_err() {
+        if over || self.socket().shutdown(Shutdown::Write).is_err() {
             return false;
         }
         self.stage = Stage::Lingering { budget_bytes: LINGER_INPUT_MAX };
@@ -286,13 +287,23 @@ impl Connection {
     pub(super) fn discard(&mut self) -> bool {
         let mut scratch = [0; DISCARD_LEN];
         while let Stage::Lingering { budget_bytes } = &mut self.stage {
-            match self.stream.read(&mut scratch) {
+            match rustix::io::read(&self.fd, &mut scratch) {
                 Ok(len) if len > 0 && len <= *budget_bytes => *budget_bytes -= len,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
+                Err(Errno::AGAIN) => return false,
                 _ => return true,
             }
         }
         true
+    }
+
+    fn socket(&self) -> SockRef<'_> {
+        SockRef::from(&self.fd)
+    }
+
+    /// The kernel has no more of it now, and says so when it has.
+    fn spend(&mut self, what: Readiness) {
+        self.ready = self.ready.without(what);
+        self.spent |= what;
     }
 
     fn fail(&mut self, error: io::Error, counters: &mut Counters) -> SocketError {
@@ -307,30 +318,6 @@ impl Connection {
     }
 
     fn error(&self, errno: Errno) -> SocketError {
-        connection_error(errno, self.peer)
-    }
-}
-
-/// What the kernel's error means for a connection with `peer`.
-fn connection_error(errno: Errno, peer: SocketAddr) -> SocketError {
-    match errno {
-        Errno::CONNREFUSED => SocketError::Refused,
-        Errno::CONNRESET | Errno::PIPE | Errno::CONNABORTED | Errno::NOTCONN => SocketError::Reset,
-        Errno::TIMEDOUT => SocketError::TimedOut,
-        Errno::HOSTUNREACH | Errno::NETUNREACH | Errno::HOSTDOWN | Errno::NETDOWN => {
-            SocketError::Unreachable(peer)
-        }
-        other => exhausted(other.into()),
-    }
-}
-
-/// What is wrong when a connection cannot even be tried.
-pub(super) fn connect_error(error: io::Error, peer: SocketAddr) -> SocketError {
-    match Errno::from_io_error(&error) {
-        Some(Errno::ADDRNOTAVAIL) => SocketError::Limit("local ports for this peer"),
-        // A family, or a scope, the kernel does not have.
-        Some(Errno::AFNOSUPPORT | Errno::INVAL) => SocketError::Unreachable(peer),
-        Some(errno) => connection_error(errno, peer),
-        None => SocketError::Io(error),
+        errno::of_connection(errno, self.peer)
     }
 }

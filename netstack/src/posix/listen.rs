@@ -12,16 +12,16 @@
 //! group of several workers later. The kernel offers no way to close a group.
 
 use std::collections::HashMap;
-use std::io;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use mio::net::{TcpListener, TcpStream};
 use rustix::io::Errno;
-use socket2::{SockRef, Socket};
+use socket2::SockRef;
 
-use super::PosixConfig;
-use crate::stack::SocketError;
+use super::errno;
+use super::net_handler::{NetHandler, Sharing};
+use crate::stack::{ListenOptions, SocketError};
 
 /// Pending errors of connections that died in the backlog are skipped, at most this many a call.
 const ACCEPT_TRIES: usize = 16;
@@ -29,10 +29,12 @@ const ACCEPT_TRIES: usize = 16;
 /// A listening socket of one worker.
 #[derive(Debug)]
 pub(super) struct Listener {
-    pub(super) socket: TcpListener,
+    pub(super) fd: Arc<OwnedFd>,
     pub(super) addr: SocketAddr,
     /// Its owner was told that connections wait, and has not yet found none.
     pub(super) reported: bool,
+    /// Of the connections it accepts.
+    priority: Option<u32>,
     /// Declared after the socket: the address is free in the kernel before it is free here.
     _member: Member,
 }
@@ -40,48 +42,50 @@ pub(super) struct Listener {
 impl Listener {
     /// Listens on `addr` alone, or beside the other workers of the stack.
     pub(super) fn open(
-        config: &PosixConfig,
+        net: &NetHandler,
         groups: &PortGroups,
         addr: SocketAddr,
-        backlog: usize,
+        options: &ListenOptions,
     ) -> Result<Self, SocketError> {
         let mut members = groups.lock();
-        let joins = addr.port() != 0 && members.contains_key(&addr);
-        let socket = bind(config, addr, joins)
-            .and_then(|socket| {
-                socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
-                Ok(socket)
-            })
-            .map_err(|error| bind_error(error, addr))?;
-        if groups.shared {
-            socket.set_reuse_port(true)?;
-        }
-        let socket = TcpListener::from_std(socket.into());
-        let addr = socket.local_addr()?;
+        let sharing = match groups.shared {
+            false => Sharing::Alone,
+            true if addr.port() != 0 && members.contains_key(&addr) => Sharing::Joins,
+            true => Sharing::Founds,
+        };
+        let fd = net
+            .listen(addr, options.backlog, sharing)
+            .map_err(|error| errno::of_bind(error, addr))?;
+        let bound = SockRef::from(&fd).local_addr()?;
+        let addr = bound.as_socket().unwrap_or(addr);
         *members.entry(addr).or_insert(0) += 1;
         drop(members);
         let member = Member { groups: groups.clone(), addr };
-        Ok(Self { socket, addr, reported: false, _member: member })
+        let (fd, priority) = (Arc::new(fd), options.priority);
+        Ok(Self { fd, addr, reported: false, priority, _member: member })
     }
 
     /// The oldest connection that waits.
-    pub(super) fn accept(&mut self) -> Result<Option<(TcpStream, SocketAddr)>, SocketError> {
+    pub(super) fn accept(
+        &mut self,
+        net: &NetHandler,
+    ) -> Result<Option<(OwnedFd, SocketAddr)>, SocketError> {
         for _ in 0..ACCEPT_TRIES {
-            let error = match self.socket.accept() {
+            match net.accept(&self.fd, self.priority) {
                 Ok(accepted) => return Ok(Some(accepted)),
-                Err(error) => error,
-            };
-            if died_in_backlog(&error) {
-                continue;
+                Err(errno) if errno::died_in_backlog(errno) => {}
+                Err(Errno::AGAIN) => {
+                    self.reported = false;
+                    return Ok(None);
+                }
+                Err(errno) => {
+                    self.reported = false;
+                    return Err(errno::of_machine(errno.into()));
+                }
             }
-            self.reported = false;
-            return match error.kind() {
-                io::ErrorKind::WouldBlock => Ok(None),
-                _ => Err(exhausted(error)),
-            };
         }
         self.reported = false;
-        Err(SocketError::Io(io::ErrorKind::ConnectionAborted.into()))
+        Err(SocketError::Io(std::io::ErrorKind::ConnectionAborted.into()))
     }
 }
 
@@ -122,63 +126,4 @@ impl Drop for Member {
             }
         }
     }
-}
-
-fn bind(config: &PosixConfig, addr: SocketAddr, joins: bool) -> io::Result<Socket> {
-    let socket = config.socket(addr)?;
-    if addr.is_ipv6() {
-        socket.set_only_v6(true)?;
-    }
-    // Lets a restart bind beside connections in TIME-WAIT; on Linux never beside a listener.
-    socket.set_reuse_address(true)?;
-    if joins {
-        socket.set_reuse_port(true)?;
-    }
-    socket.bind(&addr.into())?;
-    Ok(socket)
-}
-
-/// Binds a connecting socket to `addr`.
-pub(super) fn bind_local(socket: &Socket, addr: SocketAddr) -> Result<(), SocketError> {
-    SockRef::from(socket)
-        .set_reuse_address(addr.port() != 0)
-        .and_then(|()| socket.bind(&addr.into()))
-        .map_err(|error| bind_error(error, addr))
-}
-
-fn bind_error(error: io::Error, addr: SocketAddr) -> SocketError {
-    match Errno::from_io_error(&error) {
-        Some(Errno::ADDRINUSE) => SocketError::AddressInUse(addr),
-        // The latter two: an address of a family the socket or the kernel does not have.
-        Some(Errno::ADDRNOTAVAIL | Errno::INVAL | Errno::AFNOSUPPORT) => {
-            SocketError::AddressNotAvailable(addr)
-        }
-        _ => exhausted(error),
-    }
-}
-
-/// Names the limit behind an error, if there is one.
-pub(super) fn exhausted(error: io::Error) -> SocketError {
-    match Errno::from_io_error(&error) {
-        Some(Errno::MFILE | Errno::NFILE) => SocketError::Limit("open files"),
-        Some(Errno::NOBUFS | Errno::NOMEM) => SocketError::Limit("kernel memory"),
-        _ => SocketError::Io(error),
-    }
-}
-
-/// Linux hands the pending error of the new connection to `accept`; the listener is well.
-fn died_in_backlog(error: &io::Error) -> bool {
-    matches!(
-        Errno::from_io_error(error),
-        Some(
-            Errno::CONNABORTED
-                | Errno::INTR
-                | Errno::PROTO
-                | Errno::NETDOWN
-                | Errno::NETUNREACH
-                | Errno::HOSTDOWN
-                | Errno::HOSTUNREACH
-                | Errno::NONET
-        )
-    )
 }

@@ -3,41 +3,33 @@
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use mio::event::Event;
-use mio::net::TcpStream;
-use mio::{Events, Interest, Poll, Token};
-use rustix::io::Errno;
-
-use super::alarm::Alarm;
-use super::bell::Bell;
-use super::conn::{Connection, connect_error};
+use super::conn::Connection;
 use super::counters::Counters;
-use super::listen::{Listener, PortGroups, bind_local};
+use super::driver::{Fired, Selector};
+use super::listen::{Listener, PortGroups};
+use super::net_handler::{Dial, NetHandler};
 use super::table::Table;
-use super::{EVENTS_PER_WAIT_MAX, LISTENERS_MAX, PosixConfig};
+use super::{LISTENERS_MAX, PosixConfig};
 use crate::stack::{
     ConnectOptions, ConnectedSocket, EventDriver, ListenOptions, Readiness, Ready, Received,
     ServerSocket, SocketError, SocketId, Waker, Worker,
 };
 
-const WAKER: Token = Token(usize::MAX);
-const ALARM: Token = Token(usize::MAX - 1);
-const _: () = assert!(usize::BITS == 64, "a token carries slot and generation, 32 bits each");
-
-/// One worker of a [`PosixStack`](super::PosixStack): an `epoll` and the sockets registered with it.
+/// One worker of a [`PosixStack`](super::PosixStack): a driver and the sockets it waits for.
 #[derive(Debug)]
 pub struct PosixWorker {
-    config: PosixConfig,
+    /// Before the sockets: it shares them, and a listener that ends must be its last owner.
+    selector: Box<dyn Selector>,
+    net: NetHandler,
     groups: PortGroups,
-    poll: Poll,
-    events: Events,
-    bell: Arc<Bell>,
-    alarm: Alarm,
+    max_connections: u64,
+    linger: Duration,
     sockets: Table<Entry>,
     listeners: Vec<SocketId>,
+    /// Reused by each wait.
+    fired: Vec<Fired>,
     /// Readiness known without the kernel, for the next wait.
     announced: Vec<Ready>,
     /// Connections whose last bytes may be held back until the next flush.
@@ -58,18 +50,15 @@ enum Entry {
 
 impl PosixWorker {
     pub(super) fn new(config: PosixConfig, groups: PortGroups) -> io::Result<Self> {
-        let poll = Poll::new()?;
-        let bell = Bell::new(poll.registry(), WAKER)?;
-        let alarm = Alarm::new(poll.registry(), ALARM)?;
         Ok(Self {
-            config,
+            selector: config.driver.open()?,
             groups,
-            poll,
-            events: Events::with_capacity(EVENTS_PER_WAIT_MAX),
-            bell: Arc::new(bell),
-            alarm,
+            max_connections: config.max_connections as u64,
+            linger: config.linger,
+            net: NetHandler::new(config),
             sockets: Table::new(),
             listeners: Vec::new(),
+            fired: Vec::new(),
             announced: Vec::new(),
             held: Vec::new(),
             lingering: VecDeque::new(),
@@ -89,8 +78,7 @@ impl PosixWorker {
     }
 
     fn make_room(&mut self) -> Result<(), SocketError> {
-        let limit = self.config.max_connections as u64;
-        while self.counters.connections + self.counters.lingering >= limit {
+        while self.counters.connections + self.counters.lingering >= self.max_connections {
             let Some((_, oldest)) = self.lingering.pop_front() else {
                 self.starved = true;
                 return Err(SocketError::Limit("connections of a worker"));
@@ -100,19 +88,34 @@ impl PosixWorker {
         Ok(())
     }
 
-    fn adopt(&mut self, mut connection: Connection) -> io::Result<SocketId> {
+    fn adopt(&mut self, connection: Connection) -> Result<SocketId, SocketError> {
         let id = self.sockets.next_id();
-        let interest = Interest::READABLE | Interest::WRITABLE;
-        self.poll.registry().register(connection.source(), token(id), interest)?;
+        self.selector.add(connection.fd(), id, Readiness::ALL)?;
         self.counters.connections += 1;
         Ok(self.sockets.insert(Entry::Connection(connection)))
     }
 
+    /// Gives the socket back to the kernel; whether there was one of that name.
+    fn forget(&mut self, id: SocketId) -> bool {
+        self.selector.del(id);
+        self.sockets.remove(id).is_some()
+    }
+
     /// Forgets a closed connection; nothing happens if it is gone already.
     fn end_lingering(&mut self, id: SocketId) {
-        if self.sockets.remove(id).is_some() {
+        if self.forget(id) {
             self.counters.lingering -= 1;
             self.announce_backlogs();
+        }
+    }
+
+    /// Has the driver report again what the owner was just told would block.
+    fn arm_spent(&mut self, id: SocketId) {
+        if let Some(Entry::Connection(connection)) = self.sockets.get_mut(id) {
+            let spent = connection.take_spent();
+            if !spent.is_empty() {
+                self.selector.arm(id, spent);
+            }
         }
     }
 
@@ -135,12 +138,14 @@ impl PosixWorker {
         }
     }
 
-    fn on_socket(&mut self, event: &Event, ready: &mut Vec<Ready>) {
-        let socket = id(event.token());
+    fn on_event(&mut self, event: Fired, ready: &mut Vec<Ready>) {
+        let socket = event.id;
         let news = match self.sockets.get_mut(socket) {
             Some(Entry::Connection(connection)) if connection.is_lingering() => {
                 if connection.discard() {
                     self.end_lingering(socket);
+                } else {
+                    self.selector.arm(socket, Readiness::READABLE);
                 }
                 Readiness::NONE
             }
@@ -163,7 +168,7 @@ impl PosixWorker {
 
 impl EventDriver for PosixWorker {
     fn name(&self) -> &'static str {
-        "epoll"
+        self.selector.driver().name()
     }
 
     fn wait(
@@ -180,28 +185,19 @@ impl EventDriver for PosixWorker {
             Some(now)
         };
         ready.append(&mut self.announced);
-        let timeout = self.alarm.timeout(now, deadline)?;
         self.counters.waits += 1;
-        match self.poll.poll(&mut self.events, timeout) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
-            outcome => outcome?,
+        let mut fired = std::mem::take(&mut self.fired);
+        self.selector.wait(now, deadline, &mut fired)?;
+        self.counters.events += fired.len() as u64;
+        for event in fired.drain(..) {
+            self.on_event(event, ready);
         }
-        let events = std::mem::replace(&mut self.events, Events::with_capacity(0));
-        for event in &events {
-            self.counters.events += 1;
-            match event.token() {
-                WAKER => self.bell.heard(),
-                ALARM => self.alarm.went_off(),
-                _ => self.on_socket(event, ready),
-            }
-        }
-        self.events = events;
+        self.fired = fired;
         Ok(())
     }
 
     fn waker(&self) -> Waker {
-        let bell = Arc::clone(&self.bell);
-        Waker::new(move || bell.ring())
+        self.selector.waker()
     }
 }
 
@@ -222,10 +218,9 @@ impl Worker for PosixWorker {
         if self.listeners.len() >= LISTENERS_MAX {
             return Err(SocketError::Limit("listeners of a worker"));
         }
-        let mut listener = Listener::open(&self.config, &self.groups, addr, options.backlog)?;
+        let listener = Listener::open(&self.net, &self.groups, addr, options)?;
         let id = self.sockets.next_id();
-        let interest = Interest::READABLE;
-        self.poll.registry().register(&mut listener.socket, token(id), interest)?;
+        self.selector.add(&listener.fd, id, Readiness::READABLE)?;
         self.sockets.insert(Entry::Listener(listener));
         self.listeners.push(id);
         Ok(ServerSocket(id))
@@ -250,19 +245,23 @@ impl Worker for PosixWorker {
         listener.reported &= room.is_ok();
         room?;
         self.counters.accept_calls += 1;
-        let accepted = listener.accept();
+        let accepted = listener.accept(&self.net);
         self.starved |= accepted.is_err();
-        let Some((stream, peer)) = accepted? else {
+        // After an error nothing is armed: what waits would wake us for nothing, time and again.
+        let Some((fd, peer)) = accepted? else {
+            self.selector.arm(socket.0, Readiness::READABLE);
             return Ok(None);
         };
-        let id = self.adopt(Connection::accepted(stream, peer))?;
+        let adopted = self.adopt(Connection::accepted(fd, peer));
+        self.starved |= adopted.is_err();
+        let id = adopted?;
         self.counters.accepted += 1;
         Ok(Some((ConnectedSocket(id), peer)))
     }
 
     fn close_listener(&mut self, _now: Instant, socket: ServerSocket) {
         self.listeners.retain(|&id| id != socket.0);
-        self.sockets.remove(socket.0);
+        self.forget(socket.0);
         self.announced.retain(|ready| ready.socket != socket.0);
     }
 
@@ -273,19 +272,9 @@ impl Worker for PosixWorker {
         options: &ConnectOptions,
     ) -> Result<ConnectedSocket, SocketError> {
         self.make_room()?;
-        let socket = self.config.socket(peer).map_err(|error| connect_error(error, peer))?;
-        if let Some(addr) = options.bind {
-            bind_local(&socket, addr)?;
-        }
-        let outcome = socket.connect(&peer.into());
-        let stream = TcpStream::from_std(socket.into());
-        let connection = match outcome {
-            Ok(()) => Connection::opening(stream, peer),
-            Err(error) => match Errno::from_io_error(&error) {
-                Some(Errno::INPROGRESS) => Connection::opening(stream, peer),
-                Some(Errno::CONNREFUSED) => Connection::refused(stream, peer),
-                _ => return Err(connect_error(error, peer)),
-            },
+        let connection = match self.net.connect(peer, options)? {
+            Dial::UnderWay(fd) => Connection::opening(fd, peer),
+            Dial::Refused(fd) => Connection::refused(fd, peer),
         };
         let readiness = connection.readiness();
         let id = self.adopt(connection)?;
@@ -298,7 +287,9 @@ impl Worker for PosixWorker {
 
     fn is_connected(&mut self, socket: &ConnectedSocket) -> Result<bool, SocketError> {
         let (connection, counters) = self.connection(socket.0)?;
-        connection.is_connected(counters)
+        let outcome = connection.is_connected(counters);
+        self.arm_spent(socket.0);
+        outcome
     }
 
     fn local_addr(&self, socket: &ConnectedSocket) -> Result<SocketAddr, SocketError> {
@@ -315,7 +306,9 @@ impl Worker for PosixWorker {
         buffer: &mut [u8],
     ) -> Result<Received, SocketError> {
         let (connection, counters) = self.connection(socket.0)?;
-        connection.recv(buffer, counters)
+        let received = connection.recv(buffer, counters);
+        self.arm_spent(socket.0);
+        received
     }
 
     fn send(
@@ -327,11 +320,12 @@ impl Worker for PosixWorker {
     ) -> Result<usize, SocketError> {
         let (connection, counters) = self.connection(socket.0)?;
         let was_held = connection.is_held();
-        let len = connection.send(gather, more, counters)?;
+        let sent = connection.send(gather, more, counters);
         if connection.is_held() && !was_held {
             self.held.push(socket.0);
         }
-        Ok(len)
+        self.arm_spent(socket.0);
+        sent
     }
 
     fn shutdown(&mut self, _now: Instant, socket: &ConnectedSocket) -> Result<(), SocketError> {
@@ -348,13 +342,15 @@ impl Worker for PosixWorker {
         self.counters.connections -= 1;
         if !abort && connection.close() {
             self.counters.lingering += 1;
-            self.lingering.push_back((now + self.config.linger, id));
+            self.lingering.push_back((now + self.linger, id));
+            // Only the peer's end is waited for; if that fails the time limit ends it.
+            let _ = self.selector.modify(id, Readiness::READABLE);
             return;
         }
         if abort {
             connection.abort();
         }
-        self.sockets.remove(id);
+        self.forget(id);
         self.announce_backlogs();
     }
 
@@ -373,12 +369,4 @@ impl Worker for PosixWorker {
     fn counters(&self) -> Vec<(&'static str, u64)> {
         self.counters.snapshot(self.listeners.len())
     }
-}
-
-fn token(id: SocketId) -> Token {
-    Token((id.generation as usize) << 32 | id.slot as usize)
-}
-
-fn id(token: Token) -> SocketId {
-    SocketId { slot: token.0 as u32, generation: (token.0 >> 32) as u32 }
 }

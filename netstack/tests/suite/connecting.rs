@@ -4,20 +4,19 @@ use std::net::{IpAddr, SocketAddr};
 
 use netstack::stack::{ConnectOptions, ListenOptions, Received, SocketError, Worker};
 
+use super::world::Port;
 use super::{Lab, World};
 
 /// Connect, send, receive, end of stream: the shortest life of a connection.
-pub fn t29_simple<L: Lab>(world: &mut World<L>) {
+pub fn case_29_simple<L: Lab>(world: &mut World<L>) {
     let port = world.listen();
     let client = world.connect(0, port.addr);
+    // Not yet, or at once: an error it is not.
+    world.is_connected(&client).unwrap();
     world.until_writable(&client);
     assert!(world.is_connected(&client).unwrap());
-    let listeners: Vec<_> = port.listeners.iter().map(|(worker, l)| (*worker, l.id())).collect();
-    world.until("one listener is readable", |world| {
-        let told = listeners.iter().flat_map(|&(worker, id)| world.take(worker, id));
-        (told.filter(|readiness| readiness.is_readable()).count() == 1).then_some(())
-    });
-    let (server, _) = world.accept(&port);
+    until_one_listener_is_readable(world, &port);
+    let (server, _) = world.try_accept(&port).unwrap();
     assert!(world.is_connected(&server).unwrap(), "an accepted connection is open");
 
     let message = b"message";
@@ -36,7 +35,7 @@ pub fn t29_simple<L: Lab>(world: &mut World<L>) {
 }
 
 /// A reset in answer to our SYN is a refusal, told by an event, for good.
-pub fn t30_refused<L: Lab>(world: &mut World<L>) {
+pub fn case_30_connect_failed_refused<L: Lab>(world: &mut World<L>) {
     let port = world.listen();
     let closed = port.addr;
     world.close_port(port);
@@ -52,7 +51,7 @@ pub fn t30_refused<L: Lab>(world: &mut World<L>) {
 }
 
 /// Where nobody answers the connection never opens, and the owner is told why.
-pub fn t30_unreachable<L: Lab>(world: &mut World<L>) {
+pub fn case_30_connect_failed_unreachable<L: Lab>(world: &mut World<L>) {
     let nowhere = world.lab.nowhere();
     let error = match world.try_connect(1, nowhere, &ConnectOptions::default()) {
         Err(error) => error,
@@ -66,7 +65,7 @@ pub fn t30_unreachable<L: Lab>(world: &mut World<L>) {
 }
 
 /// A worker cannot listen twice on an address, and can again after closing it.
-pub fn t31_listen_twice<L: Lab>(world: &mut World<L>) {
+pub fn case_31_listen<L: Lab>(world: &mut World<L>) {
     let port = world.listen();
     let (worker, _) = port.listeners[0];
     let options = ListenOptions::default();
@@ -80,16 +79,26 @@ pub fn t31_listen_twice<L: Lab>(world: &mut World<L>) {
 }
 
 /// Connections come and go while the listener stays; without it they are refused.
-pub fn t32_accept_and_close<L: Lab>(world: &mut World<L>) {
+pub fn case_32_accept_and_close<L: Lab>(world: &mut World<L>) {
     let port = world.listen();
     assert!(world.try_accept(&port).is_none(), "nobody connected yet");
     for round in 0..2 {
-        let (client, server) = world.open(&port, round);
+        let client = world.connect(round, port.addr);
+        until_one_listener_is_readable(world, &port);
+        let (server, _) = world.try_accept(&port).unwrap();
         assert!(world.try_accept(&port).is_none(), "only one connected");
+        world.outcome(&client).unwrap();
         world.close(server);
         world.recv_end(&client).unwrap();
         world.close(client);
     }
+    // One that has left again is accepted all the same.
+    let hasty = world.connect(0, port.addr);
+    world.outcome(&hasty).unwrap();
+    world.close(hasty);
+    let (server, _) = world.accept(&port);
+    world.recv_end(&server).unwrap();
+    world.close(server);
     let addr = port.addr;
     world.close_port(port);
     let late = world.connect(0, addr);
@@ -122,7 +131,9 @@ pub fn connect_from_a_bound_address<L: Lab>(world: &mut World<L>) {
     let chosen = port.addr.port() - 30_000;
     for wanted in [0, chosen, chosen] {
         let bind = SocketAddr::new(ours, wanted);
-        let client = world.try_connect(0, port.addr, &ConnectOptions { bind: Some(bind) }).unwrap();
+        let client = world
+            .try_connect(0, port.addr, &ConnectOptions { bind: Some(bind), priority: None })
+            .unwrap();
         world.outcome(&client).unwrap();
         let local = world.local_addr(&client);
         assert!(local.ip() == ours && (local == bind || wanted == 0));
@@ -135,7 +146,7 @@ pub fn connect_from_a_bound_address<L: Lab>(world: &mut World<L>) {
         world.close(server);
     }
     let bind = Some(SocketAddr::new(foreign(ours), 0));
-    let stolen = world.try_connect(0, port.addr, &ConnectOptions { bind });
+    let stolen = world.try_connect(0, port.addr, &ConnectOptions { bind, priority: None });
     assert!(matches!(stolen, Err(SocketError::AddressNotAvailable(addr)) if Some(addr) == bind));
     world.close_port(port);
 }
@@ -225,6 +236,15 @@ pub fn many_wait_in_the_backlog<L: Lab>(world: &mut World<L>) {
         world.close(client);
     }
     world.close_port(port);
+}
+
+/// Turns until exactly one of the port's listeners was reported.
+fn until_one_listener_is_readable<L: Lab>(world: &mut World<L>, port: &Port) {
+    let listeners: Vec<_> = port.listeners.iter().map(|(worker, l)| (*worker, l.id())).collect();
+    world.until("one listener is readable", |world| {
+        let told = listeners.iter().flat_map(|&(worker, id)| world.take(worker, id));
+        (told.filter(|readiness| readiness.is_readable()).count() == 1).then_some(())
+    });
 }
 
 /// An address of documentation networks, nobody's own.

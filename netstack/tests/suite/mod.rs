@@ -2,7 +2,7 @@
 //!
 //! A [`Lab`] builds the workers of one transport; the [`World`] drives them all from one thread,
 //! turn by turn; a case is a function over the world. `conformance!` makes a test of every case
-//! for one lab. Cases `t29` to `t37` port the network stack and file descriptor cases of Ceph's
+//! for one lab. Cases `case_29` to `case_37` port the network stack and file descriptor cases of Ceph's
 //! messenger tests, by their numbers in that checklist; the others are named after the promise.
 //!
 //! Every case ends with all gauges at zero, and no case runs longer than the lab's limit.
@@ -29,21 +29,21 @@ macro_rules! conformance {
         mod $module {
             use super::*;
             conformance! { @cases $lab;
-                connecting: t29_simple t30_refused t30_unreachable t31_listen_twice
-                    t32_accept_and_close listeners_on_two_ports connect_from_a_bound_address
+                connecting: case_29_simple case_30_connect_failed_refused case_30_connect_failed_unreachable case_31_listen
+                    case_32_accept_and_close listeners_on_two_ports connect_from_a_bound_address
                     addresses_agree_on_both_ends a_foreign_address_cannot_be_listened_on
                     closing_before_the_connection_opened many_wait_in_the_backlog;
-                streaming: t33_complex gathers_arrive_in_order bytes_with_more_leave_at_the_flush
+                streaming: case_33_complex gathers_arrive_in_order bytes_with_more_leave_at_the_flush
                     backpressure_ends_with_a_writable_edge both_directions_at_once
                     one_byte_at_a_time;
                 closing: half_close_leaves_the_other_half sending_after_shutdown
                     the_end_comes_after_all_data an_abort_is_seen_as_a_reset
                     a_close_delivers_what_was_sent a_close_with_unread_input_delivers_too
                     both_ends_close_at_once waiting_connections_are_reset_with_their_listener;
-                readiness: t35_one_event_per_edge t35_readiness_before_accept_is_kept
-                    t35_close_forgets t35_slots_are_used_again t36_stale_names_stay_silent
-                    t37_no_wake_up_is_lost;
-                stress: t34_stress;
+                readiness: case_35_one_event_per_edge case_35_readiness_before_accept_is_kept
+                    case_35_close_forgets case_35_slots_are_used_again case_36_stale_names_stay_silent
+                    case_37_no_wake_up_is_lost;
+                stress: case_34_stress;
             }
         }
     };

@@ -8,7 +8,7 @@ use super::world::{Conn, Port};
 use super::{Dice, Lab, World, pattern};
 
 /// Readable is reported once, and again only after the owner was told would-block.
-pub fn t35_one_event_per_edge<L: Lab>(world: &mut World<L>) {
+pub fn case_35_one_event_per_edge<L: Lab>(world: &mut World<L>) {
     let port = world.listen();
     let (client, server) = world.open(&port, 0);
     world.settle();
@@ -34,7 +34,7 @@ pub fn t35_one_event_per_edge<L: Lab>(world: &mut World<L>) {
 }
 
 /// What happens to a connection before it is accepted is told after.
-pub fn t35_readiness_before_accept_is_kept<L: Lab>(world: &mut World<L>) {
+pub fn case_35_readiness_before_accept_is_kept<L: Lab>(world: &mut World<L>) {
     let port = world.listen();
     let client = world.connect(0, port.addr);
     world.outcome(&client).unwrap();
@@ -58,7 +58,7 @@ pub fn t35_readiness_before_accept_is_kept<L: Lab>(world: &mut World<L>) {
 }
 
 /// Events that were on their way to a socket die with it.
-pub fn t35_close_forgets<L: Lab>(world: &mut World<L>) {
+pub fn case_35_close_forgets<L: Lab>(world: &mut World<L>) {
     let port = world.listen();
     for round in 0..20 {
         let (client, server) = world.open(&port, round);
@@ -77,7 +77,7 @@ pub fn t35_close_forgets<L: Lab>(world: &mut World<L>) {
 }
 
 /// A slot is used again under another generation, so tables stay as small as their use.
-pub fn t35_slots_are_used_again<L: Lab>(world: &mut World<L>) {
+pub fn case_35_slots_are_used_again<L: Lab>(world: &mut World<L>) {
     const SLOTS_MAX: usize = 16;
     let port = world.listen();
     let mut names = HashSet::new();
@@ -99,7 +99,7 @@ pub fn t35_slots_are_used_again<L: Lab>(world: &mut World<L>) {
 }
 
 /// A new socket in an old slot hears and reads nothing that was meant for the old one.
-pub fn t36_stale_names_stay_silent<L: Lab>(world: &mut World<L>) {
+pub fn case_36_stale_names_stay_silent<L: Lab>(world: &mut World<L>) {
     let port = world.listen();
     let mut old = Vec::new();
     for round in 0..20 {
@@ -140,7 +140,7 @@ struct End {
 }
 
 /// Random work on many connections: at rest, everything that can be done was reported.
-pub fn t37_no_wake_up_is_lost<L: Lab>(world: &mut World<L>) {
+pub fn case_37_no_wake_up_is_lost<L: Lab>(world: &mut World<L>) {
     const OPEN_MAX: usize = 12;
     let port = world.listen();
     let mut dice = Dice::new(37);

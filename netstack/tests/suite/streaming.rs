@@ -8,7 +8,7 @@ use super::world::Conn;
 use super::{Dice, Lab, World, pattern};
 
 /// Two hundred blocks of 10 KiB, read in pieces of 1000 bytes, block by block the same.
-pub fn t33_complex<L: Lab>(world: &mut World<L>) {
+pub fn case_33_complex<L: Lab>(world: &mut World<L>) {
     const BLOCK: usize = 10_240;
     let port = world.listen();
     let (client, server) = world.open(&port, 0);

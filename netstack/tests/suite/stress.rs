@@ -33,7 +33,7 @@ struct Echo {
 }
 
 /// Ten thousand echoes over sixteen clients, each byte in its order, nothing left behind.
-pub fn t34_stress<L: Lab>(world: &mut World<L>) {
+pub fn case_34_stress<L: Lab>(world: &mut World<L>) {
     let port = world.listen();
     let mut dice = Dice::new(34);
     let mut todo = 10_000 / world.lab.ease();

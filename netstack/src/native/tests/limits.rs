@@ -80,7 +80,7 @@ fn ten_thousand_connections_leave_nothing_behind() {
         config.tx_buffer_bytes = 2048;
     });
     lab.introduce();
-    let options = ListenOptions { backlog: AT_ONCE };
+    let options = ListenOptions { backlog: AT_ONCE, ..ListenOptions::default() };
     let server = lab.hosts[1].listen(lab.now, server_of(v4(1)), &options).unwrap();
     let mut open = Vec::new();
     for _ in 0..CONNECTIONS / AT_ONCE {

@@ -119,7 +119,7 @@ fn wrong_addresses_are_refused_at_once() {
     lab.hosts[1].close_listener(lab.now, server);
     lab.listen(1, server_of(v4(1)));
 
-    let from = |bind: &str| ConnectOptions { bind: Some(bind.parse().unwrap()) };
+    let from = |bind: &str| ConnectOptions { bind: Some(bind.parse().unwrap()), priority: None };
     let mut connect = |bind| lab.hosts[0].connect(lab.now, server_of(v4(1)), &from(bind));
     assert!(matches!(connect("10.0.0.77:0"), Err(SocketError::AddressNotAvailable(_))));
     assert!(matches!(connect("[fd00::1]:0"), Err(SocketError::AddressNotAvailable(_))));
@@ -133,7 +133,7 @@ fn a_full_backlog_delays_connections_and_refuses_none() {
     const CLIENTS: usize = 20;
     let mut lab = Lab::pair();
     lab.introduce();
-    let options = ListenOptions { backlog: 4 };
+    let options = ListenOptions { backlog: 4, ..ListenOptions::default() };
     let server = lab.hosts[1].listen(lab.now, server_of(v4(1)), &options).unwrap();
     let clients: Vec<_> = (0..CLIENTS).map(|_| lab.connect(0, server_of(v4(1)))).collect();
     lab.run(Duration::from_millis(50));

@@ -187,7 +187,7 @@ fn a_syn_that_arrives_before_ours_was_sent_is_ignored_until_it_was() {
         bench.say(&Bench::key(port), SYN);
     }
     bench.host.wait(bench.now, None, &mut Vec::new()).unwrap();
-    let options = ConnectOptions { bind };
+    let options = ConnectOptions { bind, priority: None };
     let client = bench.host.connect(bench.now, key.remote(), &options).unwrap();
     let is_silent = |bench: &Bench| bench.host.conns.iter().all(|(_, conn)| conn.last.is_none());
     assert!(is_silent(&bench), "the SYN is not out yet");
@@ -221,7 +221,7 @@ fn a_simultaneous_open_given_up_is_gone_also_when_its_reset_cannot_be_sent() {
     front.learn(bench.now, heard, &mut queue);
 
     let key = Bench::key(PORT);
-    let options = ConnectOptions { bind: Some(key.local()) };
+    let options = ConnectOptions { bind: Some(key.local()), priority: None };
     let client = bench.host.connect(bench.now, key.remote(), &options).unwrap();
     bench.say(&key, SYN);
     bench.run(Duration::from_millis(2));
