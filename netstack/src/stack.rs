@@ -316,7 +316,8 @@ pub trait Worker: EventDriver {
     /// Takes the oldest connection that waits, with its peer's address; `None`: nothing waits.
     ///
     /// # Errors
-    /// A limit, or a failure of the machine. The listener goes on.
+    /// A limit, or a failure of the machine. The listener goes on: it is reported again when a
+    /// socket of this worker closes, and its owner may try sooner if the trouble is elsewhere.
     fn accept(
         &mut self,
         now: Instant,
