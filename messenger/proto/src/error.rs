@@ -84,6 +84,41 @@ pub enum ProtocolError {
         /// The status byte.
         status: u8,
     },
+    /// Bytes that were to be sealed with the connection's key are not what the peer sealed.
+    #[error("{what} is not authentic")]
+    NotAuthentic {
+        /// Which part of a frame.
+        what: &'static str,
+    },
+    /// A key has sealed or opened as much as it may; the transport needs a new one.
+    #[error("the connection's key is used up")]
+    KeyUsedUp,
+    /// A connection secret that no keys can be made of.
+    #[error("connection secret of {len} bytes, {expected} needed, with distinct nonces")]
+    ConnectionSecret {
+        /// Bytes received.
+        len: usize,
+        /// Bytes needed.
+        expected: usize,
+    },
+    /// A compressed segment does not decompress, or not within its limit.
+    #[error("segment {segment} of a frame with tag {tag} is no {method} within {limit} bytes")]
+    Decompression {
+        /// The frame's tag.
+        tag: u8,
+        /// Index of the segment.
+        segment: usize,
+        /// The method agreed on.
+        method: &'static str,
+        /// Most bytes it may have had.
+        limit: usize,
+    },
+    /// The server chose a compression method we did not offer.
+    #[error("peer chose compression method {method}, which was not offered")]
+    CompressionMethod {
+        /// The method chosen.
+        method: u32,
+    },
     /// A frame is compressed though compression was not agreed on.
     #[error("compressed frame with tag {tag}, but compression is off")]
     Compressed {
@@ -184,6 +219,11 @@ impl ProtocolError {
             Self::SegmentTooLong { .. } => "segment_too_long",
             Self::SegmentCrc { .. } => "segment_crc",
             Self::LateStatus { .. } => "late_status",
+            Self::NotAuthentic { .. } => "not_authentic",
+            Self::KeyUsedUp => "key_used_up",
+            Self::ConnectionSecret { .. } => "connection_secret",
+            Self::Decompression { .. } => "decompression",
+            Self::CompressionMethod { .. } => "compression_method",
             Self::Compressed { .. } => "compressed",
             Self::UnknownTag { .. } => "unknown_tag",
             Self::UnexpectedTag { .. } => "unexpected_tag",

@@ -14,7 +14,10 @@ use messenger_proto::v2::control::{
     SessionRetry, SessionRetryGlobal, Wait,
 };
 use messenger_proto::v2::preamble::PREAMBLE_LEN;
-use messenger_proto::v2::{Assembly, Banner, Frame, Preamble, Revision, Tag, Utime, Wire, header};
+use messenger_proto::v2::{
+    Assembly, Banner, ConnectionSecret, Decoder, Encoder, Frame, Preamble, Revision, Role, Tag,
+    Utime, Wire, header,
+};
 use messenger_proto::{EntityAddr, EntityType, Message, auth, features};
 
 const REV0: Wire = Wire { revision: Revision::Rev0, crc_data: true };
@@ -249,6 +252,67 @@ fn message_vectors_of_both_revisions() {
         assert_eq!((fields.seq, fields.tid, fields.kind, ack_seq), (1, 7, 2, 0));
         let sections: [&[u8]; 3] = [b"hello", b"", b"world!"];
         assert_eq!(frame.segments[1..], sections);
+    }
+}
+
+/// Vectors of secure mode: a KEEPALIVE2, then a MESSAGE, sealed by the server on a fresh transport
+/// whose connection secret is 00 01 02 ...
+fn sealed_vectors() -> [(Revision, [Bytes; 2]); 2] {
+    let rev1 = [
+        "d62f0baf0f4fbeef17dd5df5c727eb3e3abc748736f46bbf85cb2911bfd0e434d3d9213f83a6fb1c
+        e3a0d5c8dad0511b89b8f12bf9c3bbe86b152db6879046985e5812a422977d9bce807a40ada1ac21
+        55e0fecef307eebf2f8b7c603ac2dfd2",
+        "28337eada5fdbfbcf74edf1bbdf6c7d0325501add26001f7bd8e51f21686d42229813043e1680a42
+        fe5de5cb28eb3ead8353862682d13b6fec0cbd118d94ebdd3078c8cb945d8b04150204e6607ab75d
+        70fcd27c8e2ad847f825d7e2e459d26eecef82beb4bf9a85a1aca2c2569f1a3e0e4432c267857306
+        583a97488a8e063fd266ecfd0812170b347f346b6c6444caf41dff5d74aab1331bb58ca2baa5bce1",
+    ];
+    let rev0 = [
+        "d62f0baf0f4fbeef17dd5df5c727eb3e3abc748736f46bbf85cb2911bfd0e434d3d9213f83a6fb1c
+        e3a0d5c8dad0511b89b8f12bf9c3bbe86b152db687904698f55cdf9095b620b3055e95e828a26583",
+        "6b02800d86bfd2c7b8a9286ab596aab6584588649180e658598a15f80f76eec056fecca75cd64b6a
+        f8c9ba445f729bc050d09a323f98ff4240ad177df1ed09644c233de355e3abc58aea0ffee8abac62
+        7590b0ffb54c62831a457557258dc2b6768608e713feb198292d80842b43f1f5a8ff25d99381f1d2
+        e3e2887160536c926f778f4a1dc595cfdacf039e80f94d82",
+    ];
+    [(Revision::Rev1, rev1.map(hex)), (Revision::Rev0, rev0.map(hex))]
+}
+
+#[test]
+fn sealed_vectors_of_both_revisions() {
+    let secret: Vec<u8> = (0..64).collect();
+    let secret = ConnectionSecret::new(&secret).unwrap();
+    let keepalive = Keepalive2(Utime { seconds: 1, nanoseconds: 2 });
+    let message = Message::new(2).with_tid(7).with_front("hello").with_data("world!");
+    let mut fields = message.header;
+    fields.seq = 1;
+    let head = header::encode(&fields, 0);
+    for (revision, vectors) in sealed_vectors() {
+        let wire = Wire { revision, crc_data: true };
+        let (mut encoder, mut decoder) = (Encoder::new(wire), Decoder::new(wire));
+        encoder.secure(secret.keys(Role::Server, revision).unwrap().0);
+        decoder.secure(secret.keys(Role::Client, revision).unwrap().1);
+
+        let mut out = BytesMut::new();
+        encoder.control(&keepalive, &mut out).unwrap();
+        assert_eq!(out.split(), vectors[0]);
+        let rest = [&message.front, &message.middle, &message.data];
+        let tail = encoder.begin(Tag::Message, |writer| writer.bytes(&head), rest, &mut out);
+        tail.unwrap().copy_to(&mut out);
+        assert_eq!(out, vectors[1]);
+
+        let [first, second] = vectors.map(|mut bytes| {
+            let head_len = decoder.head_len();
+            decoder.begin(bytes.split_to(head_len)).unwrap();
+            while let Some(len) = decoder.wants() {
+                decoder.push(bytes.split_to(len)).unwrap();
+            }
+            assert!(bytes.is_empty());
+            decoder.finish(&[1 << 10; 4]).unwrap()
+        });
+        assert_eq!(Keepalive2::parse(&first.segments[0]).unwrap(), keepalive);
+        let sections: [&[u8]; 4] = [&head, b"hello", b"", b"world!"];
+        assert_eq!(second.segments, sections);
     }
 }
 

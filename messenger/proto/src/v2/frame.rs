@@ -32,6 +32,26 @@ pub enum Revision {
     Rev1,
 }
 
+impl Revision {
+    /// The epilogue's status of a frame that is complete.
+    pub(super) fn complete(self) -> u8 {
+        match self {
+            Self::Rev0 => 0,
+            Self::Rev1 => REV1_COMPLETE,
+        }
+    }
+
+    /// Whether the epilogue's status says that the sender gave the frame up.
+    pub(super) fn is_aborted(self, tag: u8, status: u8) -> Result<bool, ProtocolError> {
+        match (self, status & REV1_STATUS_MASK) {
+            (Self::Rev0, flags) => Ok(flags & REV0_ABORTED != 0),
+            (Self::Rev1, REV1_COMPLETE) => Ok(false),
+            (Self::Rev1, REV1_ABORTED) => Ok(true),
+            (Self::Rev1, _) => Err(ProtocolError::LateStatus { tag, status }),
+        }
+    }
+}
+
 /// How the frames of a transport look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Wire {
@@ -42,7 +62,7 @@ pub struct Wire {
 }
 
 /// The end of a frame that was begun by [`Wire::begin`]; may be empty.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 #[must_use]
 pub struct Epilogue(ArrayVec<u8, EPILOGUE_LEN_REV0>);
 
@@ -63,15 +83,24 @@ impl Wire {
         rest: [&[u8]; SEGMENTS_MAX - 1],
         out: &mut BytesMut,
     ) -> Epilogue {
-        let preamble_at = out.len();
-        let first_at = preamble_at + PREAMBLE_LEN;
+        let at = out.len();
         out.put_bytes(0, PREAMBLE_LEN);
         first(&mut Writer::new(out));
-        let lens = [out.len() - first_at, rest[0].len(), rest[1].len(), rest[2].len()];
-        let lens = lens.map(|len| u32::try_from(len).expect("segments fit the send limits"));
-        let preamble = Preamble::new(tag, lens);
-        out[preamble_at..first_at].copy_from_slice(&preamble.encode());
+        let preamble = Preamble::of(tag, out.len() - at - PREAMBLE_LEN, rest);
+        self.begin_written(&preamble, at, rest, out)
+    }
 
+    /// The same for a first segment that was written already, with room for `preamble` at `at`
+    /// before it.
+    pub(super) fn begin_written(
+        &self,
+        preamble: &Preamble,
+        at: usize,
+        rest: [&[u8]; SEGMENTS_MAX - 1],
+        out: &mut BytesMut,
+    ) -> Epilogue {
+        let first_at = at + PREAMBLE_LEN;
+        out[at..first_at].copy_from_slice(&preamble.encode());
         let counted = preamble.lens().len();
         let rest_crcs = [1, 2, 3].map(|index| match index < counted && self.crc_data {
             true => crc32c(SEGMENT_SEED, rest[index - 1]),
@@ -81,17 +110,17 @@ impl Wire {
         let mut epilogue = ArrayVec::new();
         match self.revision {
             Revision::Rev0 => {
-                epilogue.push(0);
+                epilogue.push(self.revision.complete());
                 epilogue.extend(if self.crc_data { first_crc } else { 0 }.to_le_bytes());
                 epilogue.extend(rest_crcs.map(u32::to_le_bytes).into_iter().flatten());
             }
             Revision::Rev1 => {
                 // Short as the first segment is, its checksum does not depend on `crc_data`.
-                if lens[0] > 0 {
+                if preamble.lens()[0] > 0 {
                     out.put_u32_le(first_crc);
                 }
                 if counted > 1 {
-                    epilogue.push(REV1_COMPLETE);
+                    epilogue.push(self.revision.complete());
                     epilogue.extend(rest_crcs.map(u32::to_le_bytes).into_iter().flatten());
                 }
             }
@@ -138,7 +167,7 @@ pub struct Assembly {
 }
 
 impl Assembly {
-    /// Starts behind the preamble.
+    /// Starts behind the preamble, which is for the caller to check against its limits.
     pub fn new(wire: Wire, preamble: Preamble) -> Self {
         let mut assembly = Self {
             wire,
@@ -150,6 +179,11 @@ impl Assembly {
         };
         assembly.skip_empty();
         assembly
+    }
+
+    /// The frame's preamble.
+    pub fn preamble(&self) -> &Preamble {
+        &self.preamble
     }
 
     /// Bytes of the next piece, never zero; none when the frame is complete.
@@ -231,15 +265,7 @@ impl Assembly {
         for (segment, crc) in (first..counted).zip(crcs) {
             self.check_crc(segment, *crc)?;
         }
-        self.aborted = match (self.wire.revision, status & REV1_STATUS_MASK) {
-            (Revision::Rev0, flags) => flags & REV0_ABORTED != 0,
-            (Revision::Rev1, REV1_COMPLETE) => false,
-            (Revision::Rev1, REV1_ABORTED) => true,
-            (Revision::Rev1, _) => {
-                let (tag, status) = (self.preamble.tag, *status);
-                return Err(ProtocolError::LateStatus { tag, status });
-            }
-        };
+        self.aborted = self.wire.revision.is_aborted(self.preamble.tag, *status)?;
         Ok(())
     }
 }

@@ -3,7 +3,7 @@
 //! ```text
 //!   0 tag  1 segments  2.. four of { u32 length, u16 alignment }  26 flags  27 reserved  28 u32 crc
 //! ```
-//! Lengths count payload only: no checksums. Alignments are hints for a receiver's buffers; ours
+//! Lengths count payload only: no checksums, no padding. Alignments are hints for a receiver's buffers; ours
 //! ignores them.
 
 use crate::crc::{PREAMBLE_SEED, crc32c};
@@ -29,6 +29,8 @@ const FLAG_COMPRESSED: u8 = 1;
 pub struct Preamble {
     /// What the frame is; perhaps a tag we do not know.
     pub tag: u8,
+    /// The segments are compressed: lengths are those of the compressed bytes.
+    pub compressed: bool,
     count: u8,
     lens: [u32; SEGMENTS_MAX],
 }
@@ -38,7 +40,13 @@ impl Preamble {
     /// counted, but a frame has at least one.
     pub fn new(tag: Tag, lens: [u32; SEGMENTS_MAX]) -> Self {
         let last = lens.iter().rposition(|len| *len != 0).unwrap_or(0);
-        Self { tag: tag.to_wire(), count: last as u8 + 1, lens }
+        Self { tag: tag.to_wire(), compressed: false, count: last as u8 + 1, lens }
+    }
+
+    /// The preamble of a frame whose first segment has `first_len` bytes.
+    pub(super) fn of(tag: Tag, first_len: usize, rest: [&[u8]; SEGMENTS_MAX - 1]) -> Self {
+        let lens = [first_len, rest[0].len(), rest[1].len(), rest[2].len()];
+        Self::new(tag, lens.map(|len| u32::try_from(len).expect("segments fit the send limits")))
     }
 
     /// Lengths of the counted segments: one to four, the last of several not zero.
@@ -46,8 +54,18 @@ impl Preamble {
         &self.lens[..self.count.into()]
     }
 
-    /// Reads a preamble and makes the checks that need nothing else, in Ceph's order.
+    /// Reads a preamble where compression was not agreed on.
     pub fn decode(wire: &[u8; PREAMBLE_LEN]) -> Result<Self, ProtocolError> {
+        let preamble = Self::decode_compressed(wire)?;
+        match preamble.compressed {
+            true => Err(ProtocolError::Compressed { tag: preamble.tag }),
+            false => Ok(preamble),
+        }
+    }
+
+    /// Reads a preamble, of a compressed frame perhaps, and makes the checks that need nothing
+    /// else, in Ceph's order.
+    pub fn decode_compressed(wire: &[u8; PREAMBLE_LEN]) -> Result<Self, ProtocolError> {
         let (head, crc) = wire.split_at(CRC_AT);
         let expected = crc32c(PREAMBLE_SEED, head);
         let got = u32::from_le_bytes([crc[0], crc[1], crc[2], crc[3]]);
@@ -67,10 +85,8 @@ impl Preamble {
         if count > 1 && lens[usize::from(count) - 1] == 0 {
             return Err(ProtocolError::LastSegmentEmpty { tag });
         }
-        if head[FLAGS_AT] & FLAG_COMPRESSED != 0 {
-            return Err(ProtocolError::Compressed { tag });
-        }
-        Ok(Self { tag, count, lens })
+        let compressed = head[FLAGS_AT] & FLAG_COMPRESSED != 0;
+        Ok(Self { tag, compressed, count, lens })
     }
 
     /// The bytes on the wire.
@@ -83,6 +99,7 @@ impl Preamble {
             desc[..4].copy_from_slice(&len.to_le_bytes());
             desc[4..].copy_from_slice(&alignment.to_le_bytes());
         }
+        out[FLAGS_AT] = if self.compressed { FLAG_COMPRESSED } else { 0 };
         let crc = crc32c(PREAMBLE_SEED, &out[..CRC_AT]);
         out[CRC_AT..].copy_from_slice(&crc.to_le_bytes());
         out
@@ -137,6 +154,8 @@ mod tests {
         assert_eq!(decode(|w| w[1] = 5), Err(ProtocolError::SegmentCount { tag, count: 5 }));
         assert_eq!(decode(|w| w[1] = 3), Err(ProtocolError::LastSegmentEmpty { tag }));
         assert_eq!(decode(|w| w[26] = 1), Err(ProtocolError::Compressed { tag }));
+        let compressed = Preamble { compressed: true, ..good };
+        assert_eq!(Preamble::decode_compressed(&compressed.encode()), Ok(compressed));
         assert!(matches!(decode(|w| w[0] = 18), Err(ProtocolError::SegmentCount { tag: 18, .. })));
     }
 
