@@ -8,7 +8,7 @@ use netstack::stack::{NetworkStack, Worker};
 mod page;
 
 fn reported<S: NetworkStack>(stack: S) -> Vec<&'static str> {
-    let workers = stack.into_workers().unwrap();
+    let workers = stack.into_workers().expect("the stack makes its workers");
     workers[0].counters().into_iter().map(|(name, _)| name).collect()
 }
 
