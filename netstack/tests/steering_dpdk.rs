@@ -86,7 +86,7 @@ fn answers_reach_the_worker_that_asked(lab: &mut Lab) {
     lab.0[1].dial(addr(2), GOAL);
     lab.until("answer on the wrong queue", |nodes| nodes[1].has_said_all());
     let [asked, asker, _] = &lab.0[..] else { panic!("three workers") };
-    assert_eq!((asker.counter("rx_frames"), asker.counter("neighbors")), (0, 1));
+    assert_eq!((asker.counter("dpdk_receive_packets"), asker.counter("neighbors")), (0, 1));
     assert_eq!(asker.counter("arp_requests_sent"), 1, "the first reply got through");
     assert_eq!(asked.counter("neighbors_unasked"), unasked + 1);
     assert_eq!(asked.counter("frames_handed_over"), asker.counter("frames_taken_over"));
@@ -145,7 +145,7 @@ fn part(name: &str, gone: Range<usize>) {
         lab.0[..2].iter_mut().for_each(|worker| worker.dial(addr(2), GOAL));
         lab.0[2..].iter_mut().for_each(|worker| worker.dial(addr(1), GOAL));
     }
-    lab.until("talk", |nodes| nodes.iter().all(|node| node.counter("rx_frames") > 100));
+    lab.until("talk", |nodes| nodes.iter().all(|node| node.counter("dpdk_receive_packets") > 100));
     assert!(!lab.0.iter().any(Node::has_said_all));
     lab.0.drain(gone);
     // Repeated segments go on to be sent, and nobody takes them.

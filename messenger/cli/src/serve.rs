@@ -144,24 +144,19 @@ impl Printer {
         let ended = echo.ended.load(Ordering::Relaxed);
         let answered = echo.answered.load(Ordering::Relaxed);
         let counters = messenger.counters();
-        let mut text = format!("{accepted} accepted, {ended} ended, {answered} answered");
-        let mut json_workers = Vec::new();
-        for worker in &counters.workers {
-            text.push_str(&format!("\n  worker {}:", worker.worker));
-            let mut object = serde_json::Map::new();
-            for (name, value) in worker.messenger.iter().chain(&worker.transport) {
-                if *value != 0 {
-                    text.push_str(&format!(" {name}={value}"));
-                }
-                object.insert((*name).to_owned(), json!(value));
-            }
-            json_workers.push(Value::Object(object));
-        }
+        let text = format!("{accepted} accepted, {ended} ended, {answered} answered\n{counters}");
+        // Each worker's counters once more in one flat object: what scripts read before there were
+        // sets.
+        let flat = counters.workers.iter().map(|worker| {
+            let all = worker.messenger.iter().chain(&worker.transport);
+            all.map(|(name, value)| ((*name).to_owned(), json!(value))).collect()
+        });
+        let workers: Vec<Value> = flat.map(Value::Object).collect();
         self.event(
             &text,
             json!({
                 "schema": SCHEMA, "event": event, "accepted": accepted, "ended": ended,
-                "answered": answered, "workers": json_workers,
+                "answered": answered, "workers": workers, "counters": counters,
             }),
         )
     }

@@ -10,6 +10,7 @@
 //! every wire. When receiving, hardware ports may verify them; software devices are not asked,
 //! for what they report is the word of a peer process.
 
+use std::cell::Cell;
 use std::fmt;
 use std::io;
 use std::time::{Duration, Instant};
@@ -33,6 +34,9 @@ const ROOM_MIN: usize = 2048;
 const PROBE_ETHERTYPE: [u8; 2] = [0x88, 0xb5];
 /// Length of a probe frame in bytes: the shortest Ethernet carries.
 const PROBE_LEN: usize = 60;
+
+/// How long the driver's counters are good for.
+const STATS_EVERY: Duration = Duration::from_secs(1);
 
 const _: () = assert!(BURST_MAX == dpdk_glue::BURST_MAX);
 
@@ -93,6 +97,7 @@ pub fn open(config: &DpdkConfig) -> Result<Vec<DpdkDevice>, Error> {
         port: port.clone(),
         queues,
         eal: eal.clone(),
+        stats: Cell::new(None),
     };
     Ok(queues.into_iter().map(device).collect())
 }
@@ -115,6 +120,8 @@ pub struct DpdkDevice {
     queues: QueuePair,
     port: Port,
     eal: Eal,
+    /// What the driver said last, and when.
+    stats: Cell<Option<(Instant, PortStats)>>,
 }
 
 impl DpdkDevice {
@@ -126,6 +133,20 @@ impl DpdkDevice {
     /// Counters of the whole port, `None` while it is unplugged. Not for the data path.
     pub fn stats(&self) -> Option<PortStats> {
         self.port.stats()
+    }
+
+    /// The same, up to [`STATS_EVERY`] old, and while it is unplugged as they were last.
+    fn recent_stats(&self) -> PortStats {
+        let now = Instant::now();
+        match self.stats.get() {
+            Some((at, stats)) if now.duration_since(at) < STATS_EVERY => stats,
+            known => {
+                let known = known.map(|(_, stats)| stats).unwrap_or_default();
+                let stats = self.port.stats().unwrap_or(known);
+                self.stats.set(Some((now, stats)));
+                stats
+            }
+        }
     }
 
     /// What became of received frames that came in several buffers.
@@ -181,6 +202,24 @@ impl PacketDevice for DpdkDevice {
     fn frames_in_use(&self) -> u64 {
         self.port.pool().in_use()
     }
+
+    fn counters(&self) -> Vec<(&'static str, u64)> {
+        if self.info.queue != 0 {
+            return Vec::new();
+        }
+        let stats = self.recent_stats();
+        vec![
+            ("port_receive_packets", stats.rx_packets),
+            ("port_receive_bytes", stats.rx_bytes),
+            ("port_send_packets", stats.tx_packets),
+            ("port_send_bytes", stats.tx_bytes),
+            ("port_receive_dropped_errors", stats.rx_missed),
+            ("port_receive_total_errors", stats.rx_errors),
+            ("port_send_total_errors", stats.tx_errors),
+            ("port_receive_nombuf_errors", stats.rx_no_mbuf),
+            ("port_reconnects", self.port.reconnects()),
+        ]
+    }
 }
 
 impl fmt::Debug for DpdkDevice {
@@ -214,6 +253,10 @@ impl Frame for Mbuf {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "../../tests/page/mod.rs"]
+mod page;
 
 #[cfg(test)]
 mod tests {
@@ -276,5 +319,12 @@ mod tests {
             assert_eq!(device.frames_in_use(), 0);
             assert!(device.alloc(ROOM_MIN + 1).is_none());
         }
+
+        let counters = devices[0].counters();
+        let names: Vec<_> = counters.iter().map(|(name, _)| *name).collect();
+        page::assert_tells("transport-N: DPDK port", &names);
+        assert!(counters.contains(&("port_receive_total_errors", 0)));
+        assert!(counters[0].1 > 0, "{counters:?}");
+        assert!(devices[1].counters().is_empty(), "the first queue tells for the port");
     }
 }

@@ -258,8 +258,8 @@ impl<D: PacketDevice> Worker for NativeWorker<D> {
         let front = self.wire.front();
         let mut counters = self.counts.named().to_vec();
         counters.extend([
-            ("tx_frames", wire.tx_frames),
-            ("tx_bytes", wire.tx_bytes),
+            ("dpdk_send_packets", wire.tx_frames),
+            ("dpdk_send_bytes", wire.tx_bytes),
             ("tx_queue_full_drops", wire.tx_full),
             ("tx_link_down_drops", wire.link_down_drops),
             ("reply_no_frame_drops", wire.no_frame_drops),

@@ -52,8 +52,8 @@ impl Counts {
         [
             ("turns", self.turns),
             ("idle_turns", self.idle_turns),
-            ("rx_frames", self.rx_frames),
-            ("rx_bytes", self.rx_bytes),
+            ("dpdk_receive_packets", self.rx_frames),
+            ("dpdk_receive_bytes", self.rx_bytes),
             ("dpdk_receive_last_bunch", self.rx_last_burst),
             ("connections_opened", self.connections_opened),
             ("connections_accepted", self.connections_accepted),

@@ -79,9 +79,9 @@ fn jumbo_frames_are_used_where_both_ends_have_them() {
     let ports = [1, 2].map(|index| SimPort { mtu: 9000, ..SimPort::new(index) });
     let mut lab = Lab::over(&ports, |_, _| {});
     let (client, accepted) = lab.connected(v4(1));
-    let frames = lab.counter(1, "rx_frames");
+    let frames = lab.counter(1, "dpdk_receive_packets");
     lab.transfer((0, &client), (1, &accepted), 1_000_000);
-    let frames = lab.counter(1, "rx_frames") - frames;
+    let frames = lab.counter(1, "dpdk_receive_packets") - frames;
     assert!(frames < 1_000_000 / 6000, "{frames}");
 }
 
@@ -90,7 +90,7 @@ fn an_answer_and_the_acknowledgement_of_the_question_share_a_frame() {
     let mut lab = Lab::pair();
     let (client, accepted) = lab.connected(v4(1));
     lab.run(Duration::from_millis(10));
-    let frames = lab.counter(1, "tx_frames");
+    let frames = lab.counter(1, "dpdk_send_packets");
     for _ in 0..10 {
         let (mut question, mut answer) = (Vec::new(), Vec::new());
         lab.send(0, &client, &[1; 64]);
@@ -108,7 +108,7 @@ fn an_answer_and_the_acknowledgement_of_the_question_share_a_frame() {
             answer.len() == 64
         });
     }
-    assert_eq!(lab.counter(1, "tx_frames") - frames, 10);
+    assert_eq!(lab.counter(1, "dpdk_send_packets") - frames, 10);
 }
 
 #[test]

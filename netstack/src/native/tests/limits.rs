@@ -116,14 +116,14 @@ fn a_link_that_comes_back_is_counted_and_announced() {
     let mut lab = Lab::pair();
     lab.run(Duration::from_millis(300));
     assert_eq!((lab.counter(0, "link_ups"), lab.counter(0, "link_downs")), (1, 0));
-    let heard = lab.counter(1, "rx_frames");
+    let heard = lab.counter(1, "dpdk_receive_packets");
     lab.net.set_link(0, false);
     lab.run(Duration::from_millis(300));
     assert_eq!((lab.counter(0, "link_ups"), lab.counter(0, "link_downs")), (1, 1));
     lab.net.set_link(0, true);
     lab.run(Duration::from_millis(300));
     assert_eq!((lab.counter(0, "link_ups"), lab.counter(0, "link_downs")), (2, 1));
-    assert!(lab.counter(1, "rx_frames") > heard, "the peer heard an announcement");
+    assert!(lab.counter(1, "dpdk_receive_packets") > heard, "the peer heard an announcement");
 }
 
 #[test]
