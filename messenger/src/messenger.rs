@@ -478,7 +478,7 @@ impl Messenger {
 
     /// Listens on every worker, or on none (M-9).
     fn listen(&self, addr: SocketAddr) -> Result<SocketAddr, SocketError> {
-        for gate in self.workers.gates() {
+        for (index, gate) in self.workers.gates().iter().enumerate() {
             let (reply, answer) = channel();
             gate.post(Command::Listen(Box::new(Listen {
                 owner: self.owner,
@@ -492,7 +492,8 @@ impl Messenger {
                 Err(SocketError::Io(io::Error::other(gone)))
             });
             if let Err(error) = listening {
-                self.unlisten_and_wait(addr);
+                // Not beyond those: it may be our own listener that is in the way.
+                wait_for(self.unlisten_on(&self.workers.gates()[..index], Some(addr)));
                 return Err(error);
             }
         }
@@ -500,28 +501,26 @@ impl Messenger {
     }
 
     fn unlisten_and_wait(&self, addr: SocketAddr) {
-        for done in self.unlisten(Some(addr)) {
-            // No answer, no listener.
-            let _ = done.recv_timeout(ANSWER_WITHIN);
-        }
+        wait_for(self.unlisten(Some(addr)));
     }
 
     /// Closes our listeners, or those at one address; each worker answers when it is done.
     fn unlisten(&self, addr: Option<SocketAddr>) -> Vec<Receiver<()>> {
+        self.unlisten_on(self.workers.gates(), addr)
+    }
+
+    fn unlisten_on(&self, gates: &[Arc<Gate>], addr: Option<SocketAddr>) -> Vec<Receiver<()>> {
         let ask = |gate: &Arc<Gate>| {
             let (done, answer) = channel();
             gate.post(Command::Unlisten(self.owner, addr, done));
             answer
         };
-        self.workers.gates().iter().map(ask).collect()
+        gates.iter().map(ask).collect()
     }
 
     fn end(&self, ending: Ending) -> Result<(), Error> {
         let Ending { running: Running { endpoint, threads }, unlistened } = ending;
-        for done in unlistened {
-            // A worker that does not answer has ended, and its listeners with it.
-            let _ = done.recv_timeout(ANSWER_WITHIN);
-        }
+        wait_for(unlistened);
         endpoint.registry.wait_until_empty();
         endpoint.stop();
         for thread in threads {
@@ -633,6 +632,13 @@ fn start_dispatching(endpoint: &Arc<Endpoint>) -> io::Result<Vec<JoinHandle<()>>
             endpoint.stop();
             Err(error)
         }
+    }
+}
+
+/// Waits for workers; one that does not answer has ended, and its listeners with it.
+fn wait_for(answers: Vec<Receiver<()>>) {
+    for answer in answers {
+        let _ = answer.recv_timeout(ANSWER_WITHIN);
     }
 }
 

@@ -4,11 +4,10 @@
 //! to another port, or become another client, without a restart: that is a new identity, so every
 //! session of the old one ends.
 
-use super::{Life, Messenger, Phase};
+use super::{Life, Messenger, Phase, wait_for};
 use crate::connection::Connection;
 use crate::error::Error;
 use crate::worker_loop::Command;
-use crate::workers::ANSWER_WITHIN;
 use messenger_proto::{AddrType, EntityAddr, EntityAddrVec};
 use netstack::stack::SocketError;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -88,10 +87,7 @@ impl Messenger {
         }
         let endpoint = self.endpoint()?;
         let old = std::mem::take(&mut self.lock().bound);
-        for done in self.unlisten(None) {
-            // No answer, no listener.
-            let _ = done.recv_timeout(ANSWER_WITHIN);
-        }
+        wait_for(self.unlisten(None));
         endpoint.registry.all().iter().for_each(Connection::close);
         let taken = old.iter().map(|bound| bound.local.port());
         let avoid: Vec<u16> = avoid.iter().copied().chain(taken).collect();
