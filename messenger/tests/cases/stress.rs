@@ -1,7 +1,7 @@
 //! #17 to #23: the synthetic workload in seven shapes.
 
 use super::ceph_config;
-use crate::common::Net;
+use crate::common::{Net, PATIENCE};
 use crate::synthetic::{Mix, Shape, Workload};
 use messenger::{Config, Policy};
 use std::time::Duration;
@@ -21,7 +21,8 @@ struct Scale {
 const SEED: u64 = 17;
 
 fn run(net: &impl Net, shape: Shape, number: u64) {
-    let shape = Shape { operations: shape.operations / SCALE.operations, ..shape };
+    let operations = shape.operations / SCALE.operations;
+    let shape = Shape { operations, drain: PATIENCE, ..shape };
     let (seed, breaks) = (SEED + number, shape.server_config.ms_inject_socket_failures > 0);
     let mut workload = Workload::start(net, shape, seed).unwrap();
     let outcome = workload.run(|| false).and_then(|()| {
