@@ -8,10 +8,13 @@ FUZZ_FLAGS := -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
 	-Cllvm-args=-sanitizer-coverage-pc-table -Ccodegen-units=1 \
 	-Cdebug-assertions -Coverflow-checks --cfg fuzzing
 FUZZ_SECONDS ?= 600
+ROW ?= few
+STACK ?= posix
+MINUTES ?= 10
 # Everything but the two DPDK crates builds and tests without DPDK.
 PLAIN := --workspace --exclude dpdk-sys --exclude dpdk-glue --no-default-features
 
-.PHONY: help setup demo test check test-plain test-dpdk test-system interop fuzz bench deny clean
+.PHONY: help setup demo test check test-plain test-dpdk test-system interop fuzz bench soak deny clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST)
@@ -36,6 +39,7 @@ test-plain: ## tests that need neither DPDK nor root
 test-dpdk: setup ## tests over DPDK's virtual devices
 	$(CARGO) test --package dpdk-sys --package dpdk-glue
 	$(CARGO) test --package netstack --test '*_dpdk'
+	$(CARGO) test --package messenger --test 'cases_dpdk'
 
 test-system: setup ## whole programs: processes, namespaces, kills (root)
 	$(CARGO) test --package msgr --test '*' -- --test-threads=1
@@ -49,6 +53,11 @@ fuzz: setup ## every fuzz target for FUZZ_SECONDS each
 
 bench: setup ## the native worker alone: ns per transaction against the number of connections
 	$(CARGO) bench --package netstack --no-default-features --bench native_worker
+
+soak: setup ## the synthetic workload without growth: make soak ROW=few STACK=posix MINUTES=10
+	@$(CARGO) run --release --package messenger --example soak \
+		$(if $(filter dpdk,$(STACK)),,--no-default-features) \
+		-- --row $(ROW) --stack $(STACK) --minutes $(MINUTES)
 
 deny: ## licences, sources and duplicates of dependencies (installs cargo-deny)
 	$(CARGO) deny --version >/dev/null 2>&1 || $(CARGO) install --locked cargo-deny

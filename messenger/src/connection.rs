@@ -203,10 +203,15 @@ impl Connection {
     }
 
     /// Lets a connection go on that was held at a step, see
-    /// [`Messenger::set_interceptor`](crate::Messenger::set_interceptor).
+    /// [`Messenger::set_interceptor`](crate::Messenger::set_interceptor). Messages that were sent
+    /// before are queued in the session by then.
     pub fn resume(&self, action: Action) {
-        if !self.is_loopback() && !self.has(Flag::Closed) {
-            self.tell_home(Ask::Resume(action));
+        if self.is_loopback() || self.has(Flag::Closed) {
+            return;
+        }
+        let command = Command::Session(self.clone(), Ask::Resume(action));
+        if let Err(command) = self.home().send(command) {
+            self.home().post(command); // the lane of messages is full
         }
     }
 

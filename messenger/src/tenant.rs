@@ -35,7 +35,7 @@ impl Tenant {
         addr: SocketAddr,
         options: ListenOptions,
     ) -> Result<(), SocketError> {
-        for gate in self.workers.gates() {
+        for (index, gate) in self.workers.gates().iter().enumerate() {
             let (reply, answer) = channel();
             let listen = Listen { owner: self.owner, addr, options, reply };
             gate.post(Command::Listen(Box::new(listen)));
@@ -44,7 +44,8 @@ impl Tenant {
                 Err(SocketError::Io(io::Error::other(gone)))
             });
             if let Err(error) = listening {
-                for done in self.unlisten(Some(addr)) {
+                // Not beyond those: it may be our own listener that is in the way.
+                for done in self.unlisten_on(&self.workers.gates()[..index], Some(addr)) {
                     // No answer, no listener.
                     let _ = self.workers.answer(&done);
                 }
@@ -56,12 +57,16 @@ impl Tenant {
 
     /// Closes our listeners, or those at one address; each worker answers when it is done.
     pub(crate) fn unlisten(&self, addr: Option<SocketAddr>) -> Vec<Receiver<()>> {
+        self.unlisten_on(self.workers.gates(), addr)
+    }
+
+    fn unlisten_on(&self, gates: &[Arc<Gate>], addr: Option<SocketAddr>) -> Vec<Receiver<()>> {
         let ask = |gate: &Arc<Gate>| {
             let (done, answer) = channel();
             gate.post(Command::Unlisten(self.owner, addr, done));
             answer
         };
-        self.workers.gates().iter().map(ask).collect()
+        gates.iter().map(ask).collect()
     }
 
     pub(crate) fn serve(&self, endpoint: &Arc<Endpoint>) {

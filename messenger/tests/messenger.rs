@@ -173,7 +173,7 @@ fn marking_addresses_down_is_a_reset(net: &impl Net) {
 /// D-11, P-1.
 fn a_refused_client_connects_once_the_server_is_there(net: &impl Net) {
     // A port of the system's choice, outside the range where other tests' servers come and go.
-    let free = TcpListener::bind(SocketAddr::new(net.server_ip(), 0)).unwrap();
+    let free = TcpListener::bind(SocketAddr::new(net.ip(End::Server), 0)).unwrap();
     let socket = free.local_addr().unwrap();
     drop(free);
     let addrs = EntityAddrVec::from(EntityAddr::v2(socket, 1));
@@ -186,9 +186,8 @@ fn a_refused_client_connects_once_the_server_is_there(net: &impl Net) {
 
     // Who comes to live there has another nonce, so it is another entity (L-15).
     let recorder = Arc::new(Recorder::queued());
-    let workers = net.server_workers();
     let name = EntityName::new(EntityType::Osd, 0);
-    let messenger = Messenger::with_workers(name, config(), workers).unwrap();
+    let messenger = net.messenger(End::Server, name, config());
     messenger.set_default_policy(Policy::stateless_server()).unwrap();
     messenger.add_dispatcher_tail(recorder.clone(), DispatcherPriority::DEFAULT).unwrap();
     let new_addrs = messenger.bind(socket).unwrap();
@@ -593,7 +592,7 @@ fn binding_scans_retries_and_unwinds() {
     let net = Posix::new("127.0.0.1", 3);
     let messenger = |config| {
         let name = EntityName::new(EntityType::Osd, 1);
-        Messenger::with_workers(name, config, net.server_workers()).unwrap()
+        net.messenger(End::Server, name, config)
     };
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = taken.local_addr().unwrap();

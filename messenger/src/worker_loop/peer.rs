@@ -184,6 +184,9 @@ impl Peer {
             Ask::Introduce(ident) => self.introduce(now, ident),
             Ask::Resume(action) => {
                 self.session.resume(now, action);
+                if self.session.is_ready() {
+                    self.connection.raise(Flag::Ready); // it was not while it was held
+                }
                 self.read_again(tools);
             }
             Ask::Judge(_) => unreachable!("the loop decides about newcomers"),

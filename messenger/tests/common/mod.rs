@@ -9,43 +9,61 @@ use messenger::{
 use netstack::posix::{PosixConfig, PosixStack};
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
+
+#[cfg(feature = "dpdk")]
+pub mod dpdk;
+pub mod sim;
+pub mod steps;
 
 /// No test waits longer for something that must come.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A place with two hosts, maybe the same one, that reach each other.
+/// Which of the two hosts of a [`Net`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    Server,
+    Client,
+}
+
+/// A place with two hosts, maybe the same one, that reach each other. Everything a test knows of
+/// the transport: another one is another implementation of this.
 pub trait Net {
-    fn server_workers(&self) -> Arc<Workers>;
-    fn client_workers(&self) -> Arc<Workers>;
-    fn server_ip(&self) -> IpAddr;
+    /// A messenger on one of the hosts, not set up yet.
+    fn messenger(&self, end: End, name: EntityName, config: Config) -> Messenger;
+    /// An address of that host. The servers' is below the clients' unless they are the same.
+    fn ip(&self, end: End) -> IpAddr;
 }
 
 /// Both on this machine's loopback interface.
 pub struct Posix {
     workers: Arc<Workers>,
-    ip: IpAddr,
+    ips: [IpAddr; 2],
 }
 
 impl Posix {
+    /// One address for both hosts.
     pub fn new(ip: &str, workers: usize) -> Self {
+        Self::between([ip, ip], workers)
+    }
+
+    /// Two addresses, the servers' first: Linux answers on all of 127.0.0.0/8.
+    pub fn between(ips: [&str; 2], workers: usize) -> Self {
         let config =
             PosixConfig { workers: NonZeroUsize::new(workers).unwrap(), ..PosixConfig::default() };
         let workers = Workers::start(PosixStack::new(config), &WorkersOptions::default()).unwrap();
-        Self { workers, ip: ip.parse().unwrap() }
+        Self { workers, ips: ips.map(|ip| ip.parse().unwrap()) }
     }
 }
 
 impl Net for Posix {
-    fn server_workers(&self) -> Arc<Workers> {
-        Arc::clone(&self.workers)
+    fn messenger(&self, _: End, name: EntityName, config: Config) -> Messenger {
+        Messenger::with_workers(name, config, Arc::clone(&self.workers)).unwrap()
     }
-    fn client_workers(&self) -> Arc<Workers> {
-        Arc::clone(&self.workers)
-    }
-    fn server_ip(&self) -> IpAddr {
-        self.ip
+    fn ip(&self, end: End) -> IpAddr {
+        self.ips[end as usize]
     }
 }
 
@@ -59,6 +77,8 @@ pub enum Saw {
     Reset,
     RemoteReset,
     Refused,
+    /// A peer asked to be let in.
+    Authentication,
     /// The tid of a message dispatched on the worker.
     Fast(u64),
     /// The tid of a queued message.
@@ -71,6 +91,13 @@ pub type OnMessage = Box<dyn Fn(&Connection, &Message) + Send + Sync>;
 /// A hook of a test, called when a connection stands.
 pub type OnConnect = Box<dyn Fn(&Connection) + Send + Sync>;
 
+/// A hook of a test, called when a peer asks to be let in: whether it is.
+pub type OnAuthentication = Box<dyn Fn(&Connection) -> bool + Send + Sync>;
+
+/// How many messages a connection's present session brought: the application's object of a
+/// connection, thrown away when the peer lost the session.
+type Tally = AtomicU32;
+
 /// Remembers every callback in order, with the connection it was for.
 #[derive(Default)]
 pub struct Recorder {
@@ -80,8 +107,10 @@ pub struct Recorder {
     bell: Condvar,
     fast: bool,
     keep: bool,
+    tally: bool,
     on_message: Option<OnMessage>,
     on_connect: Option<OnConnect>,
+    on_authentication: Option<OnAuthentication>,
 }
 
 impl Recorder {
@@ -112,8 +141,20 @@ impl Recorder {
         Self { on_connect: Some(Box::new(hook)), ..self }
     }
 
+    pub fn on_authentication(
+        self,
+        hook: impl Fn(&Connection) -> bool + Send + Sync + 'static,
+    ) -> Self {
+        Self { on_authentication: Some(Box::new(hook)), ..self }
+    }
+
     pub fn keeping_messages(self) -> Self {
         Self { keep: true, ..self }
+    }
+
+    /// Counts the messages of each session in its connection, see [`tally`].
+    pub fn tallying(self) -> Self {
+        Self { tally: true, ..self }
     }
 
     pub fn saw(&self) -> Vec<Saw> {
@@ -133,8 +174,10 @@ impl Recorder {
 
     fn on(&self, connection: &Connection, fast: bool) -> Vec<Saw> {
         let is_fast = |saw: &Saw| matches!(saw, Saw::FastConnect | Saw::FastAccept | Saw::Fast(_));
+        let is_told = |saw: &Saw| *saw != Saw::Authentication;
         let saw = self.saw.lock().unwrap();
-        let of = saw.iter().filter(|(id, saw)| *id == connection.id() && is_fast(saw) == fast);
+        let of = saw.iter().filter(|(id, saw)| *id == connection.id() && is_told(saw));
+        let of = of.filter(|(_, saw)| is_fast(saw) == fast);
         of.map(|(_, what)| what.clone()).collect()
     }
 
@@ -171,6 +214,21 @@ impl Recorder {
         self.wait_until(&format!("{what:?}"), |saw| saw.iter().any(|(_, seen)| seen == what));
     }
 
+    /// Blocks until this was seen of this connection so many times.
+    pub fn wait_for_on(&self, connection: &Connection, what: &Saw, times: usize) {
+        self.wait_until(&format!("{what:?} number {times} on {connection}"), |saw| {
+            let seen = saw.iter().filter(|(id, seen)| *id == connection.id() && seen == what);
+            seen.count() >= times
+        });
+    }
+
+    /// The last connection that was accepted, once there is one that is not among `known`.
+    pub fn wait_for_accept(&self, known: &[&Connection]) -> Connection {
+        let newest = || self.accepted().into_iter().rev().find(|c| !known.contains(&c));
+        eventually("a connection is accepted", || newest().is_some());
+        newest().unwrap()
+    }
+
     pub fn wait_for_messages(&self, count: usize) {
         self.wait_until(&format!("{count} messages"), |saw| {
             let messages =
@@ -195,6 +253,15 @@ impl Recorder {
         if self.keep {
             self.messages.lock().unwrap().push(message);
         }
+        if self.tally {
+            let session = connection.priv_data().and_then(|data| data.downcast::<Tally>().ok());
+            let session = session.unwrap_or_else(|| {
+                let fresh = Arc::new(Tally::new(0));
+                connection.set_priv_data(Some(fresh.clone()));
+                fresh
+            });
+            session.fetch_add(1, Ordering::Relaxed);
+        }
         self.record(connection, what);
     }
 }
@@ -214,6 +281,11 @@ impl Dispatcher for Recorder {
         let tid = message.header.tid;
         self.message(connection, message, Saw::Queued(tid));
         Ok(())
+    }
+    fn handle_fast_authentication(&self, connection: &Connection) -> bool {
+        let admitted = self.on_authentication.as_ref().is_none_or(|hook| hook(connection));
+        self.record(connection, Saw::Authentication);
+        admitted
     }
     fn handle_fast_connect(&self, connection: &Connection) {
         if let Some(hook) = &self.on_connect {
@@ -240,6 +312,9 @@ impl Dispatcher for Recorder {
         true
     }
     fn handle_remote_reset(&self, connection: &Connection) {
+        if self.tally {
+            connection.set_priv_data(None);
+        }
         self.record(connection, Saw::RemoteReset);
     }
     fn handle_refused(&self, connection: &Connection) -> bool {
@@ -276,20 +351,63 @@ pub fn config() -> Config {
     }
 }
 
+/// What a [`Host`] is made of.
+pub struct Plan<'a> {
+    pub end: End,
+    pub name: EntityName,
+    pub config: Config,
+    pub policy: Policy,
+    pub recorder: Recorder,
+    /// Where its connections can be stopped.
+    pub steps: Option<&'a steps::Steps>,
+    /// How many addresses it binds; 0: it cannot be dialled.
+    pub addrs: usize,
+    /// Decides races; random if absent.
+    pub nonce: Option<u32>,
+}
+
+impl Plan<'_> {
+    /// An OSD with one address.
+    pub fn server(recorder: Recorder, policy: Policy) -> Self {
+        let (end, name) = (End::Server, EntityName::new(EntityType::Osd, 0));
+        let (config, steps, addrs, nonce) = (config(), None, 1, None);
+        Self { end, name, config, policy, recorder, steps, addrs, nonce }
+    }
+
+    /// A client that only dials.
+    pub fn client(recorder: Recorder, policy: Policy) -> Self {
+        let (end, name) = (End::Client, EntityName::new(EntityType::Client, 4100));
+        Self { end, name, addrs: 0, ..Self::server(recorder, policy) }
+    }
+
+    /// Sets it up and starts it.
+    pub fn start(self, net: &impl Net) -> Host {
+        let messenger = net.messenger(self.end, self.name, self.config);
+        messenger.set_default_policy(self.policy).unwrap();
+        if let Some(nonce) = self.nonce {
+            messenger.set_nonce(nonce).unwrap();
+        }
+        if let Some(steps) = self.steps {
+            steps.watch(&messenger);
+        }
+        let recorder = Arc::new(self.recorder);
+        messenger.add_dispatcher_tail(recorder.clone(), DispatcherPriority::DEFAULT).unwrap();
+        for _ in 0..self.addrs {
+            messenger.bind(SocketAddr::new(net.ip(self.end), 0)).unwrap();
+        }
+        messenger.start().unwrap();
+        let addrs = messenger.addrs();
+        Host { messenger: Arc::new(messenger), recorder, addrs }
+    }
+}
+
 /// An OSD that accepts stateless clients.
 pub fn server(net: &impl Net, recorder: Recorder) -> Host {
     server_with(net, recorder, config(), Policy::stateless_server())
 }
 
 pub fn server_with(net: &impl Net, recorder: Recorder, config: Config, policy: Policy) -> Host {
-    let name = EntityName::new(EntityType::Osd, 0);
-    let messenger = Messenger::with_workers(name, config, net.server_workers()).unwrap();
-    messenger.set_default_policy(policy).unwrap();
-    let recorder = Arc::new(recorder);
-    messenger.add_dispatcher_tail(recorder.clone(), DispatcherPriority::DEFAULT).unwrap();
-    let addrs = messenger.bind(SocketAddr::new(net.server_ip(), 0)).unwrap();
-    messenger.start().unwrap();
-    Host { messenger: Arc::new(messenger), recorder, addrs }
+    Plan { config, ..Plan::server(recorder, policy) }.start(net)
 }
 
 /// A lossy client.
@@ -298,14 +416,13 @@ pub fn client(net: &impl Net, recorder: Recorder) -> Host {
 }
 
 pub fn client_with(net: &impl Net, recorder: Recorder, config: Config, policy: Policy) -> Host {
-    let name = EntityName::new(EntityType::Client, 4100);
-    let messenger = Messenger::with_workers(name, config, net.client_workers()).unwrap();
-    messenger.set_default_policy(policy).unwrap();
-    let recorder = Arc::new(recorder);
-    messenger.add_dispatcher_tail(recorder.clone(), DispatcherPriority::DEFAULT).unwrap();
-    messenger.start().unwrap();
-    let addrs = messenger.addrs();
-    Host { messenger: Arc::new(messenger), recorder, addrs }
+    Plan { config, ..Plan::client(recorder, policy) }.start(net)
+}
+
+/// How many messages the connection's present session brought to a [`Recorder::tallying`].
+pub fn tally(connection: &Connection) -> u32 {
+    let session = connection.priv_data().and_then(|data| data.downcast::<Tally>().ok());
+    session.map_or(0, |session| session.load(Ordering::Relaxed))
 }
 
 pub fn ping(tid: u64) -> Message {

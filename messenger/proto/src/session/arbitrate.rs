@@ -29,6 +29,10 @@ impl Decision {
     pub fn about(ident: &PeerIdent, existing: Option<&Session>) -> Self {
         let existing = existing.filter(|existing| !existing.is_closed());
         match (ident.request, existing) {
+            // A twin of ours, or we ourselves by way of the wire: neither dial can win.
+            (_, Some(existing)) if existing.compare_addrs(ident) == Ordering::Equal => {
+                Self::Answer(Verdict::Refuse)
+            }
             (IdentRequest::New { .. }, None) => Self::Answer(Verdict::Accept),
             (IdentRequest::New { .. }, Some(existing)) => existing.decide_new(ident),
             (IdentRequest::Reconnect { .. }, None) => Self::Answer(Verdict::Reset { full: true }),
@@ -77,8 +81,7 @@ impl Session {
         match self.compare_addrs(ident) {
             Ordering::Less => Decision::Adopt,
             _ if self.policy.server => Decision::Adopt,
-            Ordering::Equal => Decision::Answer(Verdict::Refuse), // a twin of ours
-            Ordering::Greater => Decision::WaitForOurs,
+            _ => Decision::WaitForOurs,
         }
     }
 

@@ -1,0 +1,11 @@
+//! Ceph's messenger cases over our own TCP and DPDK's software devices. The cases share the ports
+//! and take turns.
+
+#![cfg(feature = "dpdk")]
+#![allow(clippy::unwrap_used, reason = "a test ends where something is missing")]
+
+mod cases;
+mod common;
+mod synthetic;
+
+cases!(two_workers, crate::common::dpdk::Dpdk::borrow());
