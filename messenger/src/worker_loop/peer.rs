@@ -181,7 +181,10 @@ impl Peer {
                 self.log_fault(outcome);
                 self.read_again(tools);
             }
-            Ask::Introduce(ident) => self.introduce(now, ident),
+            Ask::Introduce(ident) => {
+                self.introduce(now, ident);
+                self.read_again(tools);
+            }
             Ask::Resume(action) => {
                 self.session.resume(now, action);
                 if self.session.is_ready() {
