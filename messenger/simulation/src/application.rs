@@ -83,6 +83,11 @@ impl Application {
         self.state().connections.clone()
     }
 
+    /// Is about to give a connection up by its address.
+    pub(crate) fn forget(&self, connection: &Connection) {
+        self.history().forget(self.life, self.host, connection);
+    }
+
     /// Gives a connection up without a word.
     pub fn mark_down(&self, connection: &Connection) {
         let event = Event::MarkedDown { life: self.life, connection: connection.id() };

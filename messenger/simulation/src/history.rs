@@ -8,14 +8,16 @@
 //! * nothing is left out: a message arrives after all that went before it in its lane, but for
 //!   those that a reset, a mark-down or the end of a process *excuses*. Of a lossy stream a prefix
 //!   arrives, of a lossless one everything;
+//! * a lossless session is lost only if one of the two forgot it: by a mark-down, or by its end.
+//!   Nothing the network does resets it;
 //! * a connection's first message comes after the news that it is usable, and after its reset or
 //!   mark-down none is dispatched.
 
 use crate::label::{Label, Lane, StreamId};
 use crate::{HostId, Life};
 use messenger::{Clock, Connection, Message};
-use std::collections::BTreeMap;
 use std::collections::hash_map::DefaultHasher;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::hash::{Hash, Hasher};
 use std::time::{Duration, Instant};
@@ -79,6 +81,8 @@ pub struct History {
     start: Instant,
     streams: BTreeMap<StreamId, Stream>,
     connections: BTreeMap<(Life, u64), Told>,
+    /// Hosts of which one forgot a session with the other.
+    forgetful: BTreeSet<(HostId, HostId)>,
     /// The present process of each host, and its nonce.
     lives: BTreeMap<HostId, (Life, u32)>,
     events: Vec<(Duration, Event)>,
@@ -95,6 +99,7 @@ impl History {
             clock,
             streams: BTreeMap::new(),
             connections: BTreeMap::new(),
+            forgetful: BTreeSet::new(),
             lives: BTreeMap::new(),
             events: Vec::new(),
             hash: DefaultHasher::new(),
@@ -121,6 +126,8 @@ impl History {
     pub fn end_life(&mut self, host: HostId, life: Life) {
         self.note(Event::Stopped { host, life });
         self.lives.remove(&host);
+        let hosts = self.streams.values().flat_map(|s| [s.wish.from, s.wish.to]);
+        self.forgetful.extend(hosts.map(|other| pair(host, other)));
         for (id, stream) in &mut self.streams {
             if id.life == life || stream.wish.to == host {
                 stream.excuse();
@@ -192,9 +199,20 @@ impl History {
         self.connections.entry((life, connection.id())).or_default().usable = true;
     }
 
+    /// A process gives a connection up.
+    pub fn forget(&mut self, life: Life, host: HostId, connection: &Connection) {
+        if let Some(peer) = self.peer_of(life, connection) {
+            self.forgetful.insert(pair(host, peer));
+        }
+    }
+
     /// A process was told, or has decided itself, that a connection is over.
     pub fn over(&mut self, life: Life, host: HostId, connection: &Connection, event: Event) {
         self.note(event);
+        match event {
+            Event::Reset { .. } => self.check_cause(life, host, connection),
+            _ => self.forget(life, host, connection),
+        }
         let told = self.connections.entry((life, connection.id())).or_default();
         let was_usable = told.usable;
         if std::mem::replace(&mut told.over, true) && matches!(event, Event::Reset { .. }) {
@@ -206,7 +224,26 @@ impl History {
     /// A process was told that the peer lost the session.
     pub fn peer_lost_session(&mut self, life: Life, host: HostId, connection: &Connection) {
         self.note(Event::RemoteReset { life, connection: connection.id() });
+        self.check_cause(life, host, connection);
         self.excuse(life, host, connection, true);
+    }
+
+    /// A lossless session is not lost without a cause.
+    fn check_cause(&mut self, life: Life, host: HostId, connection: &Connection) {
+        let own = StreamId { life, connection: connection.id() };
+        let Some(stream) = self.streams.get(&own).filter(|stream| stream.wish.lossless) else {
+            return; // it had nothing to lose
+        };
+        if !self.forgetful.contains(&pair(host, stream.wish.to)) {
+            self.violate(format!("{connection} of life {life} lost its session without a cause"));
+        }
+    }
+
+    /// The host at the other end, as far as it is known.
+    fn peer_of(&self, life: Life, connection: &Connection) -> Option<HostId> {
+        let own = StreamId { life, connection: connection.id() };
+        let named = connection.peer_name().map(|name| name.number as usize);
+        named.or_else(|| self.streams.get(&own).map(|stream| stream.wish.to))
     }
 
     fn excuse(&mut self, life: Life, host: HostId, connection: &Connection, was_usable: bool) {
@@ -280,6 +317,10 @@ impl History {
     fn lane(&mut self, label: &Label) -> Option<&mut LaneLog> {
         self.streams.get_mut(&label.stream)?.lanes.get_mut(&label.lane)
     }
+}
+
+fn pair(one: HostId, other: HostId) -> (HostId, HostId) {
+    (one.min(other), one.max(other))
 }
 
 impl Stream {

@@ -16,6 +16,8 @@ const MISCHIEF: Duration = Duration::from_millis(1500);
 const FAULT_MAX: Duration = Duration::from_millis(700);
 const SENDS_MAX: u64 = 120;
 const FAULTS_MAX: u64 = 16;
+/// Most TCP connections broken in a row.
+const STORM_MAX: u64 = 40;
 
 const CASTS: [&[EntityType]; 9] = [
     &[Osd, Osd],
@@ -153,7 +155,8 @@ impl Plan {
         let mut draw = Draw(Random::new(seed));
         let cast = draw.cast();
         let tuning = draw.tuning();
-        let mut author = Author { draw, pairs: cast.pairs(), cast: &cast, actions: Vec::new() };
+        let (pairs, keeps_sessions) = (cast.pairs(), draw.one_in(2));
+        let mut author = Author { draw, pairs, keeps_sessions, cast: &cast, actions: Vec::new() };
         author.write();
         let mut actions = author.actions;
         actions.sort_by_key(|(at, _)| *at);
@@ -240,6 +243,8 @@ impl Draw {
 struct Author<'a> {
     draw: Draw,
     pairs: Vec<(HostId, HostId)>,
+    /// Nobody forgets anything: only the network is bad.
+    keeps_sessions: bool,
     cast: &'a Cast,
     actions: Vec<(Duration, Action)>,
 }
@@ -268,7 +273,8 @@ impl Author<'_> {
         let host = self.draw.below(self.cast.members.len() as u64) as usize;
         let (from, to) = self.draw.of(&self.pairs);
         let (worker, pick) = (self.draw.below(2) as usize, self.draw.below(1000));
-        match self.draw.below(20) {
+        let kinds = if self.keeps_sessions { 17 } else { 21 };
+        match self.draw.below(kinds) {
             0..2 => {
                 let faults = self.draw.faults();
                 self.at(at, Action::Faults { host, faults });
@@ -281,16 +287,28 @@ impl Author<'_> {
                     self.spell(at, end, |blocked| Action::Blocked { from: to, to: from, blocked });
                 }
             }
-            6..11 => self.at(at, Action::Break { host, worker, pick }),
+            6..9 => self.at(at, Action::Break { host, worker, pick }),
+            9..11 => self.storm(at, end),
             11..13 => self.at(at, Action::Freeze { host, worker, time: end - at }),
             13 => self.spell(at, end, |stalled| Action::Stall { host, stalled }),
             14 => self.spell(at, end, |hoards| Action::Hoard { host, hoards }),
-            15 => self.at(at, Action::Keepalive { host, pick }),
-            16 => {
+            15..17 => self.at(at, Action::Keepalive { host, pick }),
+            17 => {
                 let with_reset = self.draw.one_in(2);
                 self.at(at, Action::MarkDown { host, pick, with_reset });
             }
             _ => self.restart(at, end, host),
+        }
+    }
+
+    /// TCP connections break one after the other, many before they carry a message.
+    fn storm(&mut self, begin: Duration, end: Duration) {
+        let count = 2 + self.draw.below(STORM_MAX);
+        for _ in 0..count {
+            let at = begin + (end - begin).mul_f64(self.draw.below(1000) as f64 / 1e3);
+            let host = self.draw.below(self.cast.members.len() as u64) as usize;
+            let (worker, pick) = (self.draw.below(2) as usize, self.draw.below(1000));
+            self.at(at, Action::Break { host, worker, pick });
         }
     }
 

@@ -1,6 +1,7 @@
 //! How a run ends well: everything arrives, everything works, nothing is left.
 
 use super::World;
+use crate::HostId;
 use crate::application::Parcel;
 use crate::history::Event;
 use crate::label::Lane;
@@ -17,11 +18,15 @@ const PROBE: Parcel =
     Parcel { lane: Lane { priority: 127, fast: false }, len: 100, wants_reply: true };
 
 impl World {
-    /// Waits until everything has arrived that has to, and no budget or queue is in use.
+    /// Waits until everything has arrived that has to, and no budget or queue is in use. Whoever
+    /// can dial sends something first: a server waits for its client, who may have forgotten it.
     ///
     /// # Errors
     /// What is still missing after [`DRAINED_WITHIN`], or what happened that was not allowed.
     pub fn drain(&mut self) -> Result<(), String> {
+        for (from, to) in self.dialling_pairs() {
+            self.send(from, to, PROBE);
+        }
         let outcome = self.until(DRAINED_WITHIN, |world| world.first_undrained().is_none());
         outcome.map_err(|error| match self.first_undrained() {
             Some(what) => format!("not drained within {DRAINED_WITHIN:?}: {what}"),
@@ -37,10 +42,7 @@ impl World {
     /// As [`World::drain`].
     pub fn probe(&mut self) -> Result<(), String> {
         self.run(QUIET)?;
-        for (from, to) in self.cast().pairs() {
-            if self.cast().policy_between(from, to).server {
-                continue;
-            }
+        for (from, to) in self.dialling_pairs() {
             let Some(label) = self.send(from, to, PROBE) else {
                 return Err(format!("host {from} cannot send to host {to} after healing"));
             };
@@ -68,6 +70,13 @@ impl World {
             }
         }
         Ok(())
+    }
+
+    fn dialling_pairs(&self) -> Vec<(HostId, HostId)> {
+        let cast = self.cast();
+        let mut pairs = cast.pairs();
+        pairs.retain(|(from, to)| !cast.policy_between(*from, *to).server);
+        pairs
     }
 
     fn first_undrained(&self) -> Option<String> {

@@ -106,6 +106,7 @@ impl World {
         };
         match self.pick(host, pick) {
             Some(connection) if with_reset => {
+                process.app.forget(&connection);
                 process.messenger.mark_down(&connection.peer_addrs());
             }
             Some(connection) => process.app.mark_down(&connection),
