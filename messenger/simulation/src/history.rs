@@ -80,7 +80,7 @@ pub struct History {
     clock: Clock,
     start: Instant,
     streams: BTreeMap<StreamId, Stream>,
-    connections: BTreeMap<(Life, u64), Told>,
+    connections: BTreeMap<StreamId, Told>,
     /// Hosts of which one forgot a session with the other.
     forgetful: BTreeSet<(HostId, HostId)>,
     /// The present process of each host, and its nonce.
@@ -131,6 +131,7 @@ impl History {
         for (id, stream) in &mut self.streams {
             if id.life == life || stream.wish.to == host {
                 stream.excuse();
+                stream.forget();
             }
         }
     }
@@ -168,7 +169,7 @@ impl History {
             return self.violate(format!("{connection} of life {life}: damaged {message:?}"));
         };
         self.note(Event::Delivered { life, connection: connection.id(), label });
-        let told = self.connections.entry((life, connection.id())).or_default();
+        let told = self.connections.entry(own(life, connection)).or_default();
         let (usable, over) = (told.usable, told.over);
         if !usable {
             return self.violate(format!("{label:?} before its connection was usable"));
@@ -196,7 +197,7 @@ impl History {
     /// A connection became usable.
     pub fn usable(&mut self, life: Life, connection: &Connection) {
         self.note(Event::Usable { life, connection: connection.id() });
-        self.connections.entry((life, connection.id())).or_default().usable = true;
+        self.connections.entry(own(life, connection)).or_default().usable = true;
     }
 
     /// A process gives a connection up.
@@ -213,7 +214,7 @@ impl History {
             Event::Reset { .. } => self.check_cause(life, host, connection),
             _ => self.forget(life, host, connection),
         }
-        let told = self.connections.entry((life, connection.id())).or_default();
+        let told = self.connections.entry(own(life, connection)).or_default();
         let was_usable = told.usable;
         if std::mem::replace(&mut told.over, true) && matches!(event, Event::Reset { .. }) {
             return self.violate(format!("{connection} of life {life}: a second reset"));
@@ -230,24 +231,30 @@ impl History {
 
     /// A lossless session is not lost without a cause.
     fn check_cause(&mut self, life: Life, host: HostId, connection: &Connection) {
-        let own = StreamId { life, connection: connection.id() };
-        let Some(stream) = self.streams.get(&own).filter(|stream| stream.wish.lossless) else {
-            return; // it had nothing to lose
+        let own = own(life, connection);
+        let was_usable = self.connections.get(&own).is_some_and(|told| told.usable);
+        let Some(peer) = self.peer_of(life, connection) else {
+            return;
         };
-        if !self.forgetful.contains(&pair(host, stream.wish.to)) {
+        // What was never usable and had nothing to send had no session to lose.
+        let is_its = |(id, stream): &(&StreamId, &Stream)| {
+            **id == own || was_usable && (stream.wish.from, stream.wish.to) == (peer, host)
+        };
+        let is_lossless = self.streams.iter().filter(is_its).any(|(_, s)| s.wish.lossless);
+        if is_lossless && !self.forgetful.contains(&pair(host, peer)) {
             self.violate(format!("{connection} of life {life} lost its session without a cause"));
         }
     }
 
     /// The host at the other end, as far as it is known.
     fn peer_of(&self, life: Life, connection: &Connection) -> Option<HostId> {
-        let own = StreamId { life, connection: connection.id() };
+        let own = own(life, connection);
         let named = connection.peer_name().map(|name| name.number as usize);
         named.or_else(|| self.streams.get(&own).map(|stream| stream.wish.to))
     }
 
     fn excuse(&mut self, life: Life, host: HostId, connection: &Connection, was_usable: bool) {
-        let own = StreamId { life, connection: connection.id() };
+        let own = own(life, connection);
         let peer = connection.peer_name().filter(|_| was_usable).map(|name| name.number as usize);
         for (id, stream) in &mut self.streams {
             if *id == own {
@@ -317,6 +324,11 @@ impl History {
     fn lane(&mut self, label: &Label) -> Option<&mut LaneLog> {
         self.streams.get_mut(&label.stream)?.lanes.get_mut(&label.lane)
     }
+}
+
+/// The stream a process sends on a connection.
+fn own(life: Life, connection: &Connection) -> StreamId {
+    StreamId { life, connection: connection.id() }
 }
 
 fn pair(one: HostId, other: HostId) -> (HostId, HostId) {

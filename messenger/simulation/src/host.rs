@@ -36,6 +36,8 @@ pub struct Tuning {
     pub throttle_bytes: u64,
     /// Budget for the number of them; 0: unlimited.
     pub throttle_messages: u64,
+    /// Each process of a host has the same nonce, as monitors have; else a random one.
+    pub keeps_nonce: bool,
 }
 
 impl Default for Tuning {
@@ -69,7 +71,7 @@ impl Default for Tuning {
             idle: IdlePolicy::Spin,
             ..NativeConfig::default()
         };
-        Self { config, native, throttle_bytes: 0, throttle_messages: 0 }
+        Self { config, native, throttle_bytes: 0, throttle_messages: 0, keeps_nonce: false }
     }
 }
 
@@ -136,6 +138,9 @@ impl Host {
         let app = Application::new(self.index, life, Arc::clone(cast), Arc::clone(history));
         app.hoard(self.hoards);
         let set_up = || {
+            if tuning.keeps_nonce {
+                messenger.set_nonce(self.index as u32 + 1)?; // hosts are few
+            }
             for peer in KINDS {
                 messenger.set_policy(peer, cast.policy(kind, peer))?;
                 let [bytes, messages] = throttles.each_ref().map(|throttle| Some(throttle.clone()));

@@ -44,6 +44,8 @@ pub use run::{Failure, Report, run, run_plan};
 pub use sweep::{Sweep, sweep};
 pub use world::{DRAINED_WITHIN, World};
 
+pub use netstack::device::sim::{Faults, Spread};
+
 /// Which host of a world.
 pub type HostId = usize;
 /// Which run of a host's process, unique in its world.

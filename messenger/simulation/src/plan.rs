@@ -210,6 +210,7 @@ impl Draw {
         let mut tuning = Tuning::default();
         tuning.throttle_bytes = self.of(&[0, 0, 1, 3000, 40_000]);
         tuning.throttle_messages = self.of(&[0, 0, 1, 4]);
+        tuning.keeps_nonce = self.one_in(4);
         tuning.config.ms_dispatch_throttle_bytes = self.of(&[0, 1, 5000, 100 << 20]);
         tuning.config.worker_inbox_items = self.of(&[INBOX_ITEMS, non_zero(4), non_zero(1024)]);
         tuning.config.send_queue_messages = self.of(&[non_zero(3), non_zero(1000)]);
