@@ -11,10 +11,12 @@ FUZZ_SECONDS ?= 600
 ROW ?= few
 STACK ?= posix
 MINUTES ?= 10
+SEEDS ?= 10000
 # Everything but the two DPDK crates builds and tests without DPDK.
 PLAIN := --workspace --exclude dpdk-sys --exclude dpdk-glue --no-default-features
 
-.PHONY: help setup demo test check test-plain test-dpdk test-system interop fuzz bench soak deny clean
+.PHONY: help setup demo test check test-plain test-dpdk test-system simulate
+.PHONY: interop fuzz bench soak soak-seeds deny clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST)
@@ -43,6 +45,13 @@ test-dpdk: setup ## tests over DPDK's virtual devices
 
 test-system: setup ## whole programs: processes, namespaces, kills (root)
 	$(CARGO) test --package msgr --test '*' -- --test-threads=1
+
+simulate: ## whole messengers, one clock: make simulate SEED=7 (again), SEEDS=5000 (many)
+	@$(CARGO) run --quiet --release --package messenger-simulation --no-default-features -- \
+		$(if $(SEED),--seed $(SEED),--first $(or $(FIRST),0) --seeds $(SEEDS))
+
+soak-seeds: ## 10^5 seeds of the simulation
+	@$(MAKE) --no-print-directory simulate SEEDS=100000
 
 interop: setup ## sessions with an independent speaker of the protocol: make interop PROBE=msgr2_probe.py
 	@$(CARGO) build --quiet --release --package msgr

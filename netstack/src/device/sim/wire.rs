@@ -42,7 +42,7 @@ impl Random {
 }
 
 /// What a port does to the frames it sends. The default does nothing: no delay, no limit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Faults {
     /// Time every frame takes.
     pub delay: Duration,
