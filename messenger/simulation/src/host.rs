@@ -38,6 +38,8 @@ pub struct Tuning {
     pub throttle_messages: u64,
     /// Each process of a host has the same nonce, as monitors have; else a random one.
     pub keeps_nonce: bool,
+    /// Longest time a turn of a worker takes; the others go on meanwhile.
+    pub turn_time_max: Duration,
 }
 
 impl Default for Tuning {
@@ -71,7 +73,14 @@ impl Default for Tuning {
             idle: IdlePolicy::Spin,
             ..NativeConfig::default()
         };
-        Self { config, native, throttle_bytes: 0, throttle_messages: 0, keeps_nonce: false }
+        Self {
+            config,
+            native,
+            throttle_bytes: 0,
+            throttle_messages: 0,
+            keeps_nonce: false,
+            turn_time_max: Duration::ZERO,
+        }
     }
 }
 
@@ -180,8 +189,10 @@ impl Host {
         Some(self.frozen[worker].map_or(due, |until| due.max(until)))
     }
 
-    /// A turn of one worker, and of the dispatch queue.
-    pub(crate) fn turn(&mut self, worker: usize) {
+    /// A turn of one worker, which is over at `end`, and of the dispatch queue.
+    pub(crate) fn turn(&mut self, worker: usize, end: Instant) {
+        let frozen = &mut self.frozen[worker];
+        *frozen = Some(frozen.map_or(end, |until| until.max(end)));
         if let Some(process) = &mut self.process {
             process.driven.turn(worker).expect("a simulated device does not fail");
             if !self.stalled {

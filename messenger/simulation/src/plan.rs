@@ -14,6 +14,9 @@ use std::time::Duration;
 const MISCHIEF: Duration = Duration::from_millis(1500);
 /// Longest time one fault lasts.
 const FAULT_MAX: Duration = Duration::from_millis(700);
+/// Most moments at which much happens, and how long they last.
+const HOT_MAX: u64 = 4;
+const HOT_TIME: Duration = Duration::from_millis(20);
 const SENDS_MAX: u64 = 120;
 const FAULTS_MAX: u64 = 16;
 /// Most TCP connections broken in a row.
@@ -152,7 +155,7 @@ pub struct Plan {
 impl Plan {
     /// The plan that belongs to `seed`.
     pub fn new(seed: u64) -> Self {
-        let mut draw = Draw(Random::new(seed));
+        let mut draw = Draw::new(seed);
         let cast = draw.cast();
         let tuning = draw.tuning();
         let (pairs, keeps_sessions) = (cast.pairs(), draw.one_in(2));
@@ -164,11 +167,22 @@ impl Plan {
     }
 }
 
-struct Draw(Random);
+struct Draw {
+    random: Random,
+    /// When much happens at once: most races last no longer than a round trip.
+    hot: Vec<Duration>,
+}
 
 impl Draw {
+    fn new(seed: u64) -> Self {
+        let mut draw = Self { random: Random::new(seed), hot: Vec::new() };
+        let moments = (0..1 + draw.below(HOT_MAX)).map(|_| draw.anywhen()).collect();
+        draw.hot = moments;
+        draw
+    }
+
     fn below(&mut self, limit: u64) -> u64 {
-        self.0.below(limit)
+        self.random.below(limit)
     }
 
     fn one_in(&mut self, count: u64) -> bool {
@@ -186,6 +200,14 @@ impl Draw {
     }
 
     fn moment(&mut self) -> Duration {
+        if self.one_in(3) {
+            return self.anywhen();
+        }
+        let hot = self.below(self.hot.len() as u64) as usize;
+        self.hot[hot] + self.time(HOT_TIME)
+    }
+
+    fn anywhen(&mut self) -> Duration {
         Duration::from_micros(self.below(MISCHIEF.as_micros() as u64))
     }
 
@@ -207,10 +229,13 @@ impl Draw {
     }
 
     fn tuning(&mut self) -> Tuning {
-        let mut tuning = Tuning::default();
-        tuning.throttle_bytes = self.of(&[0, 0, 1, 3000, 40_000]);
-        tuning.throttle_messages = self.of(&[0, 0, 1, 4]);
-        tuning.keeps_nonce = self.one_in(4);
+        let mut tuning = Tuning {
+            throttle_bytes: self.of(&[0, 0, 1, 3000, 40_000]),
+            throttle_messages: self.of(&[0, 0, 1, 4]),
+            turn_time_max: Duration::from_micros(self.of(&[0, 0, 30, 500])),
+            keeps_nonce: self.one_in(4),
+            ..Tuning::default()
+        };
         tuning.config.ms_dispatch_throttle_bytes = self.of(&[0, 1, 5000, 100 << 20]);
         tuning.config.worker_inbox_items = self.of(&[INBOX_ITEMS, non_zero(4), non_zero(1024)]);
         tuning.config.send_queue_messages = self.of(&[non_zero(3), non_zero(1000)]);
@@ -228,7 +253,7 @@ impl Draw {
 
     fn faults(&mut self) -> Faults {
         let us = Duration::from_micros;
-        let mut ppm = |most| if self.0.below(2) == 0 { 0 } else { self.0.below(most) as u32 };
+        let mut ppm = |most| if self.one_in(2) { 0 } else { self.below(most) as u32 };
         Faults {
             loss_ppm: ppm(100_000),
             duplicate_ppm: ppm(50_000),
@@ -274,7 +299,7 @@ impl Author<'_> {
         let host = self.draw.below(self.cast.members.len() as u64) as usize;
         let (from, to) = self.draw.of(&self.pairs);
         let (worker, pick) = (self.draw.below(2) as usize, self.draw.below(1000));
-        let kinds = if self.keeps_sessions { 17 } else { 21 };
+        let kinds = if self.keeps_sessions { 17 } else { 22 };
         match self.draw.below(kinds) {
             0..2 => {
                 let faults = self.draw.faults();
@@ -294,7 +319,7 @@ impl Author<'_> {
             13 => self.spell(at, end, |stalled| Action::Stall { host, stalled }),
             14 => self.spell(at, end, |hoards| Action::Hoard { host, hoards }),
             15..17 => self.at(at, Action::Keepalive { host, pick }),
-            17 => {
+            17 | 18 => {
                 let with_reset = self.draw.one_in(2);
                 self.at(at, Action::MarkDown { host, pick, with_reset });
             }

@@ -174,7 +174,9 @@ impl World {
         let first = self.random.below(due.len() as u64) as usize;
         for (due, host, worker) in due[first..].iter().chain(&due[..first]) {
             if *due <= next {
-                self.hosts[*host].turn(*worker);
+                let most = self.setting.tuning.turn_time_max.as_nanos() as u64; // short
+                let end = next + Duration::from_nanos(self.random.below(most));
+                self.hosts[*host].turn(*worker, end);
             }
         }
         self.steps += 1;

@@ -9,6 +9,8 @@ use std::time::Duration;
 
 /// Time after healing within which everything that was not excused has arrived.
 pub const DRAINED_WITHIN: Duration = Duration::from_secs(10);
+/// Time in which inboxes that were full have room again.
+const BREATH: Duration = Duration::from_millis(20);
 /// Time after which sessions that lost their transport unawares have noticed.
 const QUIET: Duration = Duration::from_secs(4);
 /// Time after the last messenger within which TCP lets go of everything.
@@ -24,6 +26,7 @@ impl World {
     /// # Errors
     /// What is still missing after [`DRAINED_WITHIN`], or what happened that was not allowed.
     pub fn drain(&mut self) -> Result<(), String> {
+        self.run(BREATH)?;
         for (from, to) in self.dialling_pairs() {
             self.send(from, to, PROBE);
         }
