@@ -146,7 +146,8 @@ fn print_summary(options: &Options, elapsed: Duration, report: &Report, failure:
     let megabytes = bytes >> 20;
     if options.json {
         // A text without control characters: what is a string to Rust is one to JSON.
-        let failure = failure.map_or(String::from("null"), |failure| format!("{failure:?}"));
+        let failure =
+            failure.map_or_else(|| String::from("null"), |failure| format!("{failure:?}"));
         println!(
             "{{\"row\":\"{row}\",\"stack\":\"{stack}\",\"seconds\":{seconds},\"rounds\":{rounds},\
              \"pings\":{pings},\"pongs\":{pongs},\"forgotten\":{forgotten},\
@@ -156,7 +157,8 @@ fn print_summary(options: &Options, elapsed: Duration, report: &Report, failure:
              \"failure\":{failure}}}"
         );
     } else {
-        let verdict = failure.map_or(String::from("ok"), |failure| format!("FAILED: {failure}"));
+        let verdict =
+            failure.map_or_else(|| String::from("ok"), |failure| format!("FAILED: {failure}"));
         println!(
             "soak {row} on {stack}: {seconds} s, {rounds} rounds, {connects} connects, {drops} \
              drops, {pings} pings, {pongs} pongs, {forgotten} forgotten, {megabytes} MB, {faults} \

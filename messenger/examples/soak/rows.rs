@@ -79,7 +79,7 @@ impl Row {
             }
             Self::OsdDelay => late("osd", breaking(2500)),
             Self::OsdMdsDelay => breaking(2500),
-            Self::Variants => Config { ms_crc_data: round / 2 % 2 == 0, ..config },
+            Self::Variants => Config { ms_crc_data: (round / 2).is_multiple_of(2), ..config },
             Self::OsdDispatchDelay | Self::None => config,
         }
     }
