@@ -1,8 +1,7 @@
 //! #1 to #6: connections that meet, and connections that come back.
 
-use super::{answering, tally};
-use super::{assert_one, bound_client, client, counting, end, round_trip, server};
-use crate::common::{Net, Saw, eventually, ping, send};
+use super::{answering, assert_one, bound_client, client, counting, end, round_trip, server};
+use crate::common::{Net, Saw, eventually, ping, send, tally};
 use messenger::{Action, EntityType, Policy, Step};
 
 /// ConnectionRaceTest: both dial at the same time.

@@ -55,17 +55,20 @@ fn start() -> [Arc<Workers>; 2] {
     let path = socket.display();
     let servers = port(&format!("net_vhost0,iface={path},queues={QUEUES}"));
     let mut clients = port(&format!("net_virtio_user0,path={path},queues={QUEUES}"));
-    // A started port with its link up proves nothing.
-    let proof = clients[0].prove(PROOF_TIME);
-    proof.unwrap_or_else(|error| panic!("no frame gets through {path}: {error}"));
     // Both ends have opened it; nobody else has to.
     let _ = std::fs::remove_file(&socket);
-    [(End::Server, servers), (End::Client, clients)].map(|(end, devices)| {
-        let name = format!("dpdk-{end:?}").to_lowercase();
-        let options = WorkersOptions { name, ..WorkersOptions::default() };
-        let stack = NativeStack::new(devices, sim::native_config(end));
-        Workers::start(stack, &options).expect("the ports are open")
-    })
+    let servers = workers(End::Server, servers);
+    // They poll now, and a started port with its link up proves nothing.
+    let proof = clients[0].prove(PROOF_TIME);
+    proof.unwrap_or_else(|error| panic!("no frame gets through: {error}"));
+    [servers, workers(End::Client, clients)]
+}
+
+fn workers(end: End, devices: Vec<DpdkDevice>) -> Arc<Workers> {
+    let name = format!("dpdk-{end:?}").to_lowercase();
+    let options = WorkersOptions { name, ..WorkersOptions::default() };
+    let stack = NativeStack::new(devices, sim::native_config(end));
+    Workers::start(stack, &options).expect("the ports are open")
 }
 
 fn port(vdev: &str) -> Vec<DpdkDevice> {
