@@ -75,8 +75,9 @@ impl Encoder {
         out: &mut BytesMut,
     ) -> Result<Tail, ProtocolError> {
         if self.key.is_none() && self.compression.is_none() {
-            let epilogue = self.wire.begin(tag, first, rest.map(|section| &section[..]), out);
-            return Ok(Tail { sections: rest.map(Bytes::clone), epilogue });
+            let [front, middle, data] = rest;
+            let epilogue = self.wire.begin(tag, first, [front, middle, data], out);
+            return Ok(Tail { sections: [front.clone(), middle.clone(), data.clone()], epilogue });
         }
         let at = out.len();
         out.put_bytes(0, PREAMBLE_LEN);
@@ -187,6 +188,7 @@ impl Decoder {
     }
 
     /// Bytes the next frame starts with.
+    #[inline]
     pub fn head_len(&self) -> usize {
         match self.key {
             Some(_) => sealed::head_len(self.wire.revision),
@@ -201,15 +203,20 @@ impl Decoder {
     /// If there are more or fewer.
     pub fn begin(&mut self, head: Bytes) -> Result<Preamble, ProtocolError> {
         assert_eq!(head.len(), self.head_len(), "bytes of a head");
-        self.frame = match &mut self.key {
+        let preamble = match &mut self.key {
             None => {
                 let head = head[..].try_into().expect("as long as asked for");
                 let preamble = Preamble::decode_compressed(head)?;
-                Pending::Plain(Assembly::new(self.wire, preamble))
+                self.frame = Pending::Plain(Assembly::new(self.wire, preamble));
+                preamble
             }
-            Some(key) => Pending::Sealed(Opening::new(key, head)?),
+            Some(key) => {
+                let opening = Opening::new(key, head)?;
+                let preamble = *opening.preamble();
+                self.frame = Pending::Sealed(opening);
+                preamble
+            }
         };
-        let preamble = *self.preamble();
         match preamble.compressed && self.compression.is_none() {
             true => Err(ProtocolError::Compressed { tag: preamble.tag }),
             false => Ok(preamble),
@@ -217,6 +224,7 @@ impl Decoder {
     }
 
     /// Bytes of the next piece, never zero; none when the frame is complete.
+    #[inline]
     pub fn wants(&self) -> Option<usize> {
         match &self.frame {
             Pending::None => None,
@@ -226,6 +234,7 @@ impl Decoder {
     }
 
     /// Takes the next piece, of exactly the length that [`Decoder::wants`] tells.
+    #[inline]
     pub fn push(&mut self, piece: Bytes) -> Result<(), ProtocolError> {
         match (&mut self.frame, &mut self.key) {
             (Pending::Plain(assembly), _) => assembly.push(piece),
@@ -241,11 +250,10 @@ impl Decoder {
     ///
     /// If no frame was begun.
     pub fn finish(&mut self, limits: &[u32; SEGMENTS_MAX]) -> Result<Frame, ProtocolError> {
-        let compressed = self.preamble().compressed;
-        let mut frame = match std::mem::replace(&mut self.frame, Pending::None) {
-            Pending::None => unreachable!("it has a preamble"),
-            Pending::Plain(mut assembly) => assembly.finish(),
-            Pending::Sealed(opening) => opening.finish(),
+        let (compressed, mut frame) = match &mut self.frame {
+            Pending::None => panic!("no frame was begun"),
+            Pending::Plain(assembly) => (assembly.preamble().compressed, assembly.finish()),
+            Pending::Sealed(opening) => (opening.preamble().compressed, opening.finish()),
         };
         let Some(Compression { method, .. }) = self.compression.filter(|_| compressed) else {
             return Ok(frame);
@@ -267,13 +275,5 @@ impl Decoder {
             })?;
         }
         Ok(frame)
-    }
-
-    fn preamble(&self) -> &Preamble {
-        match &self.frame {
-            Pending::None => panic!("no frame was begun"),
-            Pending::Plain(assembly) => assembly.preamble(),
-            Pending::Sealed(opening) => opening.preamble(),
-        }
     }
 }

@@ -6,7 +6,6 @@
 //!                                                    (*) only with more than one segment
 //! ```
 
-use arrayvec::ArrayVec;
 use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::crc::{SEGMENT_SEED, crc32c};
@@ -64,12 +63,22 @@ pub struct Wire {
 /// The end of a frame that was begun by [`Wire::begin`]; may be empty.
 #[derive(Debug, Default)]
 #[must_use]
-pub struct Epilogue(ArrayVec<u8, EPILOGUE_LEN_REV0>);
+pub struct Epilogue {
+    bytes: [u8; EPILOGUE_LEN_REV0],
+    len: usize,
+}
+
+const _: () = assert!(EPILOGUE_LEN_REV1 <= EPILOGUE_LEN_REV0);
 
 impl Epilogue {
     /// Its bytes.
     pub fn as_bytes(&self) -> &[u8] {
-        &self.0
+        &self.bytes[..self.len]
+    }
+
+    fn push<const N: usize>(&mut self, part: [u8; N]) {
+        self.bytes[self.len..][..N].copy_from_slice(&part);
+        self.len += N;
     }
 }
 
@@ -92,6 +101,7 @@ impl Wire {
 
     /// The same for a first segment that was written already, with room for `preamble` at `at`
     /// before it.
+    #[inline] // into `begin`, which is the hot path
     pub(super) fn begin_written(
         &self,
         preamble: &Preamble,
@@ -102,17 +112,19 @@ impl Wire {
         let first_at = at + PREAMBLE_LEN;
         out[at..first_at].copy_from_slice(&preamble.encode());
         let counted = preamble.lens().len();
-        let rest_crcs = [1, 2, 3].map(|index| match index < counted && self.crc_data {
-            true => crc32c(SEGMENT_SEED, rest[index - 1]),
-            false => 0,
-        });
+        let mut rest_crcs = [0; SEGMENTS_MAX - 1];
+        if self.crc_data {
+            for (crc, segment) in rest_crcs.iter_mut().zip(rest).take(counted - 1) {
+                *crc = crc32c(SEGMENT_SEED, segment);
+            }
+        }
         let first_crc = crc32c(SEGMENT_SEED, &out[first_at..]);
-        let mut epilogue = ArrayVec::new();
+        let mut epilogue = Epilogue::default();
         match self.revision {
             Revision::Rev0 => {
-                epilogue.push(self.revision.complete());
-                epilogue.extend(if self.crc_data { first_crc } else { 0 }.to_le_bytes());
-                epilogue.extend(rest_crcs.map(u32::to_le_bytes).into_iter().flatten());
+                epilogue.push([self.revision.complete()]);
+                epilogue.push(if self.crc_data { first_crc } else { 0 }.to_le_bytes());
+                rest_crcs.into_iter().for_each(|crc| epilogue.push(crc.to_le_bytes()));
             }
             Revision::Rev1 => {
                 // Short as the first segment is, its checksum does not depend on `crc_data`.
@@ -120,12 +132,12 @@ impl Wire {
                     out.put_u32_le(first_crc);
                 }
                 if counted > 1 {
-                    epilogue.push(self.revision.complete());
-                    epilogue.extend(rest_crcs.map(u32::to_le_bytes).into_iter().flatten());
+                    epilogue.push([self.revision.complete()]);
+                    rest_crcs.into_iter().for_each(|crc| epilogue.push(crc.to_le_bytes()));
                 }
             }
         }
-        Epilogue(epilogue)
+        epilogue
     }
 
     /// Writes a whole control frame to `out`.

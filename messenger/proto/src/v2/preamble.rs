@@ -44,6 +44,7 @@ impl Preamble {
     }
 
     /// The preamble of a frame whose first segment has `first_len` bytes.
+    #[inline]
     pub(super) fn of(tag: Tag, first_len: usize, rest: [&[u8]; SEGMENTS_MAX - 1]) -> Self {
         let lens = [first_len, rest[0].len(), rest[1].len(), rest[2].len()];
         Self::new(tag, lens.map(|len| u32::try_from(len).expect("segments fit the send limits")))

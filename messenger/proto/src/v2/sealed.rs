@@ -223,9 +223,10 @@ impl Opening {
     }
 
     /// The frame, once nothing more is wanted.
-    pub(super) fn finish(self) -> Frame {
+    pub(super) fn finish(&mut self) -> Frame {
         debug_assert_eq!(self.next, Piece::Done);
-        Frame { tag: self.preamble.tag, segments: self.segments, aborted: self.aborted }
+        let segments = std::mem::take(&mut self.segments);
+        Frame { tag: self.preamble.tag, segments, aborted: self.aborted }
     }
 
     /// Cuts an open run into segments, from the given one on, and reads the status behind them.
