@@ -39,7 +39,7 @@ pub struct DriveOptions {
     pub inbox_items: NonZeroUsize,
 }
 
-/// The driver's handle of workers that have no threads. See the [module](self).
+/// The driver's handle of workers that have no threads.
 pub struct Driven(Arc<Workers>);
 
 impl Driven {
