@@ -36,6 +36,7 @@ pub use driver::{Driver, UnknownDriver};
 use listen::PortGroups;
 pub use worker::PosixWorker;
 
+pub mod blocking;
 mod conn;
 mod counters;
 mod driver;

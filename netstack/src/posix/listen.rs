@@ -24,7 +24,7 @@ use super::net_handler::{NetHandler, Sharing};
 use crate::stack::{ListenOptions, SocketError};
 
 /// Pending errors of connections that died in the backlog are skipped, at most this many a call.
-const ACCEPT_TRIES: usize = 16;
+pub(super) const ACCEPT_TRIES: usize = 16;
 
 /// A listening socket of one worker.
 #[derive(Debug)]
