@@ -32,7 +32,7 @@ pub const OP_THREADS_MAX: u8 = 24;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// The transport: `"async+posix"` or `"async+dpdk"`.
+    /// The transport: `"async+posix"`, `"async+dpdk"` or `"simple"`.
     pub ms_type: MsType,
     /// Worker threads of `async+posix`, 1 to 24; `async+dpdk` has one per queue.
     pub ms_async_op_threads: OpThreads,
@@ -122,7 +122,7 @@ pub struct Config {
     /// Most accepted connections that did not finish their handshake.
     pub accepting_connections: usize,
 
-    /// Kernel TCP, for `async+posix`.
+    /// Kernel TCP, for `async+posix` and `simple`.
     pub posix: PosixTable,
     /// Our own TCP, for `async+dpdk`.
     pub native: NativeTable,
@@ -192,6 +192,9 @@ pub enum MsType {
     /// Our own TCP over a DPDK port.
     #[serde(rename = "async+dpdk")]
     Dpdk,
+    /// The kernel's TCP with two threads for each connection: for tests that compare.
+    #[serde(rename = "simple")]
+    Simple,
 }
 
 impl fmt::Display for MsType {
@@ -199,6 +202,7 @@ impl fmt::Display for MsType {
         f.write_str(match self {
             Self::Posix => "async+posix",
             Self::Dpdk => "async+dpdk",
+            Self::Simple => "simple",
         })
     }
 }
@@ -256,7 +260,7 @@ pub struct PosixTable {
     pub keepalive_ms: u64,
     /// Give up when sent bytes stay unacknowledged for this long; 0 leaves it to the kernel.
     pub user_timeout_ms: u64,
-    /// Most connections per worker.
+    /// Most connections per worker; with `simple`, which has 4096 at most, per messenger.
     pub max_connections: usize,
 }
 
@@ -579,6 +583,14 @@ mod tests {
         assert_eq!(config.ms_initial_backoff, Duration::from_millis(50));
         assert_eq!(config.native.addrs[1].prefix_len, 64);
         assert_eq!(Config::from_toml(&config.to_string()), Ok(config));
+    }
+
+    #[test]
+    fn every_transport_reads_back_as_itself() {
+        for ms_type in [MsType::Posix, MsType::Simple] {
+            let config = Config::from_toml(&format!("ms_type = \"{ms_type}\""));
+            assert_eq!(config.map(|config| config.ms_type), Ok(ms_type));
+        }
     }
 
     #[test]

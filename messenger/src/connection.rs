@@ -13,6 +13,7 @@
 //! when the worker gets to it.
 
 use crate::endpoint::Endpoint;
+use crate::simple::Pipe;
 use crate::worker_loop::{Ask, Command};
 use crate::workers::Gate;
 use bytes::BytesMut;
@@ -53,6 +54,7 @@ struct Shared {
 /// Who moves this connection's messages.
 enum Home {
     Worker(Arc<Gate>),
+    Pipe(Arc<Pipe>),
     Loopback,
 }
 
@@ -93,6 +95,17 @@ impl Connection {
     ) -> Self {
         let id = endpoint.next_connection_id();
         Self::with(endpoint, id, Home::Worker(gate), facts, anonymous, 0)
+    }
+
+    /// A handle of the session in `pipe`.
+    pub(crate) fn with_pipe(
+        endpoint: &Arc<Endpoint>,
+        pipe: Arc<Pipe>,
+        facts: PeerFacts,
+        anonymous: bool,
+    ) -> Self {
+        let id = endpoint.next_connection_id();
+        Self::with(endpoint, id, Home::Pipe(pipe), facts, anonymous, 0)
     }
 
     /// The endpoint's connection to itself: always connected (contract C-16).
@@ -141,9 +154,9 @@ impl Connection {
         if message.header.priority == 0 {
             message.header.priority = endpoint.options.send_priority;
         }
-        let Home::Worker(gate) = &self.0.home else {
+        if self.is_loopback() {
             return endpoint.send_to_self(message);
-        };
+        }
         if !endpoint.fits(&message) {
             return Err(SendError::TooLong(message));
         }
@@ -154,13 +167,17 @@ impl Connection {
         if !self.reserve(bytes, endpoint.queue_limits()) {
             return Err(SendError::Full(message));
         }
-        gate.send(Command::Session(self.clone(), Ask::Send(message))).map_err(|command| {
-            self.release(1, bytes);
-            match command {
-                Command::Session(_, Ask::Send(message)) => SendError::Full(message),
-                _ => unreachable!("the inbox gives back what it was given"),
-            }
-        })
+        let sent = match &self.0.home {
+            Home::Worker(gate) => gate
+                .send(Command::Session(self.clone(), Ask::Send(message)))
+                .map_err(|command| match command {
+                    Command::Session(_, Ask::Send(message)) => SendError::Full(message),
+                    _ => unreachable!("the inbox gives back what it was given"),
+                }),
+            Home::Pipe(pipe) => pipe.send(self, message),
+            Home::Loopback => unreachable!("it was sent to ourselves"),
+        };
+        sent.inspect_err(|_| self.release(1, bytes))
     }
 
     /// Asks the peer for a sign of life: the answer shows in
@@ -208,6 +225,9 @@ impl Connection {
     pub fn resume(&self, action: Action) {
         if self.is_loopback() || self.has(Flag::Closed) {
             return;
+        }
+        if let Home::Pipe(pipe) = &self.0.home {
+            return pipe.ask(self, Ask::Resume(action));
         }
         let command = Command::Session(self.clone(), Ask::Resume(action));
         if let Err(command) = self.home().send(command) {
@@ -376,20 +396,36 @@ impl Connection {
 
     /// Posts a command for the session, by way of its home.
     pub(crate) fn tell_home(&self, ask: Ask) {
-        self.home().post(Command::Session(self.clone(), ask));
+        match &self.0.home {
+            Home::Pipe(pipe) => pipe.ask(self, ask),
+            _ => self.home().post(Command::Session(self.clone(), ask)),
+        }
     }
 
     /// Where commands for the session go first, for as long as the handle lives.
     pub(crate) fn home(&self) -> &Arc<Gate> {
         match &self.0.home {
             Home::Worker(gate) => gate,
-            Home::Loopback => unreachable!("no worker knows the loopback connection"),
+            Home::Pipe(_) | Home::Loopback => unreachable!("no worker knows this connection"),
         }
     }
 
     /// Whether `gate` is its home.
     pub(crate) fn is_home(&self, gate: &Arc<Gate>) -> bool {
         matches!(&self.0.home, Home::Worker(home) if Arc::ptr_eq(home, gate))
+    }
+
+    /// What keeps the session, if that is not a worker.
+    pub(crate) fn pipe(&self) -> Option<&Arc<Pipe>> {
+        match &self.0.home {
+            Home::Pipe(pipe) => Some(pipe),
+            Home::Worker(_) | Home::Loopback => None,
+        }
+    }
+
+    /// Its messenger's, while that runs.
+    pub(crate) fn endpoint(&self) -> Option<Arc<Endpoint>> {
+        self.0.endpoint.upgrade()
     }
 
     fn facts(&self) -> MutexGuard<'_, PeerFacts> {

@@ -70,6 +70,9 @@ pub enum Error {
     /// The worker's inbox is full; try again.
     #[error("the worker has too many commands waiting")]
     Busy,
+    /// `ms_type = "simple"` has no threads for one more connection; fewer may come and go.
+    #[error("all {0} connections are in use")]
+    TooManyConnections(usize),
     /// The worker ended because its transport failed; the log says why.
     #[error("the transport's workers have ended")]
     WorkersGone,

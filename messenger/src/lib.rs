@@ -11,6 +11,9 @@
 //!   Dispatcher         the application
 //! ```
 //!
+//! `simple` stands beside the first three, in place of them: kernel TCP with two threads for each
+//! connection, to compare with.
+//!
 //! Beside them: [`Messenger`], an endpoint with its address and policies; [`Connection`], the
 //! handle of a session; [`Workers`], the threads, which all messengers of a process share; and
 //! [`Config`].
@@ -99,6 +102,7 @@ mod priority_queue;
 mod registry;
 mod seeds;
 mod shell;
+mod simple;
 mod tenant;
 mod timers;
 mod transport;

@@ -279,7 +279,10 @@ impl Messenger {
             true => start_dispatching(&endpoint).map_err(Error::Thread)?,
             false => Vec::new(),
         };
-        self.shell.serve(&endpoint).inspect_err(|_| endpoint.stop())?;
+        self.shell.serve(&endpoint).inspect_err(|_| {
+            endpoint.registry.close();
+            endpoint.stop();
+        })?;
         life.threads = threads.iter().map(|thread| thread.thread().id()).collect();
         let running = Running { endpoint: Arc::clone(&endpoint), threads };
         life.phase = Phase::Running(running);
@@ -293,7 +296,8 @@ impl Messenger {
     ///
     /// # Errors
     /// [`Error::NotRunning`], [`Error::NoAddress`], [`Error::ServerPolicy`], [`Error::Busy`],
-    /// [`Error::WorkersGone`].
+    /// [`Error::WorkersGone`]; with `ms_type = "simple"` [`Error::TooManyConnections`] and
+    /// [`Error::Thread`].
     pub fn connect_to(
         &self,
         kind: EntityType,

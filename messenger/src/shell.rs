@@ -6,8 +6,10 @@ use crate::connection::Connection;
 use crate::endpoint::Endpoint;
 use crate::error::Error;
 use crate::metrics::WorkerCounters;
-use crate::registry::Registry;
+use crate::registry::{Found, Registry};
+use crate::simple::Simple;
 use crate::tenant::Tenant;
+use crate::workers::ANSWER_WITHIN;
 use messenger_proto::{EntityAddr, EntityAddrVec, EntityType};
 use netstack::stack::{ListenOptions, SocketError};
 use std::io;
@@ -20,6 +22,8 @@ use std::sync::mpsc::Receiver;
 pub(crate) enum Shell {
     /// Threads that poll many connections each, shared by the messengers of a process.
     Workers(Tenant),
+    /// Threads that block, two for each connection.
+    Simple(Arc<Simple>),
 }
 
 /// The connection a caller would like to have.
@@ -42,6 +46,7 @@ impl Shell {
     ) -> Result<(), SocketError> {
         match self {
             Self::Workers(tenant) => tenant.listen(addr, options),
+            Self::Simple(simple) => simple.listen(addr, options),
         }
     }
 
@@ -50,15 +55,19 @@ impl Shell {
     pub(crate) fn unlisten(&self, addr: Option<SocketAddr>) -> Vec<Receiver<()>> {
         match self {
             Self::Workers(tenant) => tenant.unlisten(addr),
+            Self::Simple(simple) => simple.unlisten(addr),
         }
     }
 
     /// Accepts on all our listeners from now.
     pub(crate) fn serve(&self, endpoint: &Arc<Endpoint>) -> Result<(), Error> {
         match self {
-            Self::Workers(tenant) => tenant.serve(endpoint),
+            Self::Workers(tenant) => {
+                tenant.serve(endpoint);
+                Ok(())
+            }
+            Self::Simple(simple) => simple.serve(endpoint).map_err(Error::Thread),
         }
-        Ok(())
     }
 
     /// The connection there is, or a new one that dials.
@@ -69,6 +78,7 @@ impl Shell {
     ) -> Result<Connection, Error> {
         match self {
             Self::Workers(tenant) => tenant.connect(endpoint, wanted),
+            Self::Simple(simple) => simple.connect(endpoint, wanted),
         }
     }
 
@@ -76,6 +86,7 @@ impl Shell {
     pub(crate) fn clock(&self) -> &Clock {
         match self {
             Self::Workers(tenant) => tenant.workers().clock(),
+            Self::Simple(simple) => simple.clock(),
         }
     }
 
@@ -83,6 +94,7 @@ impl Shell {
     pub(crate) fn is_driven(&self) -> bool {
         match self {
             Self::Workers(tenant) => tenant.workers().are_driven(),
+            Self::Simple(_) => false,
         }
     }
 
@@ -90,6 +102,7 @@ impl Shell {
     pub(crate) fn draw(&self) -> io::Result<u64> {
         match self {
             Self::Workers(tenant) => tenant.workers().draw(),
+            Self::Simple(simple) => Ok(simple.draw()),
         }
     }
 
@@ -97,6 +110,7 @@ impl Shell {
     pub(crate) fn answer<T>(&self, answer: &Receiver<T>) -> Option<T> {
         match self {
             Self::Workers(tenant) => tenant.workers().answer(answer),
+            Self::Simple(_) => answer.recv_timeout(ANSWER_WITHIN).ok(),
         }
     }
 
@@ -104,6 +118,7 @@ impl Shell {
     pub(crate) fn wait_until_empty(&self, registry: &Registry) {
         match self {
             Self::Workers(tenant) => tenant.workers().wait_until_empty(registry),
+            Self::Simple(_) => registry.wait_until_empty(),
         }
     }
 
@@ -111,6 +126,7 @@ impl Shell {
     pub(crate) fn attend(&self, endpoint: &Arc<Endpoint>) -> bool {
         match self {
             Self::Workers(tenant) => tenant.workers().attend(endpoint),
+            Self::Simple(_) => true,
         }
     }
 
@@ -118,6 +134,7 @@ impl Shell {
     pub(crate) fn join(&self) {
         match self {
             Self::Workers(_) => {} // they go on for others
+            Self::Simple(simple) => simple.join(),
         }
     }
 
@@ -125,6 +142,7 @@ impl Shell {
     pub(crate) fn counters(&self) -> Vec<WorkerCounters> {
         match self {
             Self::Workers(tenant) => tenant.counters(),
+            Self::Simple(simple) => vec![simple.counters()],
         }
     }
 
@@ -132,6 +150,23 @@ impl Shell {
     pub(crate) fn runs_current_thread(&self) -> bool {
         match self {
             Self::Workers(tenant) => tenant.runs_current_thread(),
+            Self::Simple(simple) => simple.runs_current_thread(),
         }
     }
+}
+
+/// The connection under the wanted addresses, or the one that `make` makes and that is listed then.
+pub(crate) fn find_or_make(
+    endpoint: &Endpoint,
+    wanted: Wanted<'_>,
+    make: impl FnOnce() -> Connection,
+) -> Result<(Connection, Found), Error> {
+    let found = if wanted.anonymous {
+        let connection = make();
+        let listed = endpoint.registry.insert(connection.clone());
+        listed.map(|()| (connection, Found::New))
+    } else {
+        endpoint.registry.find_or_insert(wanted.addrs, make)
+    };
+    found.map_err(|_| Error::NotRunning)
 }

@@ -5,7 +5,7 @@ use crate::endpoint::Endpoint;
 use crate::error::Error;
 use crate::metrics::WorkerCounters;
 use crate::registry::Found;
-use crate::shell::Wanted;
+use crate::shell::{Wanted, find_or_make};
 use crate::worker_loop::{Command, Dial, Listen, ListenerOwner, facts_to_dial};
 use crate::workers::{Gate, Workers};
 use netstack::stack::{ListenOptions, SocketError};
@@ -86,17 +86,8 @@ impl Tenant {
             let facts = facts_to_dial(wanted.kind, wanted.addrs.clone(), wanted.target.socket);
             Connection::new(endpoint, Arc::clone(gate), facts, wanted.anonymous)
         };
-        let found = if wanted.anonymous {
-            let connection = make();
-            let listed = endpoint.registry.insert(connection.clone());
-            listed.map(|()| (connection, Found::New))
-        } else {
-            endpoint.registry.find_or_insert(wanted.addrs, make)
-        };
-        let (connection, found) = found.map_err(|_| {
-            gate.drop_reference();
-            Error::NotRunning
-        })?;
+        let found = find_or_make(endpoint, wanted, make);
+        let (connection, found) = found.inspect_err(|_| gate.drop_reference())?;
         if found == Found::Old {
             gate.drop_reference();
             return Ok(connection);

@@ -1,10 +1,12 @@
-//! From the configuration to running workers, one set per transport and process (contract M-2).
+//! From the configuration to what moves the bytes: workers, one set per transport and process
+//! (contract M-2), or threads of the messenger's own.
 
 #[cfg(feature = "dpdk")]
 use crate::config::{Cidr, Congestion, Idle};
 use crate::config::{Config, DpdkTable, MsType, NativeTable, OpThreads, PosixTable};
 use crate::error::Error;
 use crate::shell::Shell;
+use crate::simple::Simple;
 use crate::tenant::Tenant;
 use crate::workers::{Workers, WorkersOptions};
 #[cfg(feature = "dpdk")]
@@ -33,20 +35,24 @@ static RUNNING: Mutex<Vec<(Settings, Weak<Workers>)>> = Mutex::new(Vec::new());
 
 /// What moves the bytes of a messenger with this configuration.
 pub(crate) fn shell(config: &Config) -> Result<Shell, Error> {
-    Ok(Shell::Workers(Tenant::new(workers(config)?)))
+    let stack = match config.ms_type {
+        MsType::Posix => StackSettings::Posix(config.ms_async_op_threads, config.posix.clone()),
+        MsType::Dpdk => StackSettings::Dpdk(Box::new((config.native.clone(), config.dpdk.clone()))),
+        MsType::Simple => {
+            let options = posix(config.ms_async_op_threads, &config.posix);
+            let simple = Simple::new(options).map_err(|source| failed(MsType::Simple, source))?;
+            return Ok(Shell::Simple(simple));
+        }
+    };
+    Ok(Shell::Workers(Tenant::new(workers(config, stack)?)))
 }
 
 /// The process's workers for this configuration; starts them if nobody uses them yet.
-fn workers(config: &Config) -> Result<Arc<Workers>, Error> {
+fn workers(config: &Config, stack: StackSettings) -> Result<Arc<Workers>, Error> {
     let settings = Settings {
         cpus: config.worker_cpus.clone(),
         inbox_items: config.worker_inbox_items,
-        stack: match config.ms_type {
-            MsType::Posix => StackSettings::Posix(config.ms_async_op_threads, config.posix.clone()),
-            MsType::Dpdk => {
-                StackSettings::Dpdk(Box::new((config.native.clone(), config.dpdk.clone())))
-            }
-        },
+        stack,
     };
     let mut running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
     running.retain(|(_, workers)| workers.strong_count() > 0);

@@ -37,6 +37,7 @@ use std::time::{Duration, Instant};
 
 pub(crate) use command::{Ask, Command, Dial, Listen, ListenerOwner};
 pub(crate) use peer::facts_to_dial;
+pub(crate) use processor::{FIRST_PAUSE, LONGEST_PAUSE};
 
 mod adoption;
 mod away;

@@ -28,7 +28,7 @@ use driven::Drive;
 pub use driven::{DriveOptions, Driven};
 
 /// How long a caller waits for a worker's answer before it takes the worker for dead.
-const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+pub(crate) const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
 /// How [`Workers`] are started.
 #[derive(Clone, Debug)]

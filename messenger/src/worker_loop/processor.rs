@@ -12,8 +12,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-const FIRST_PAUSE: Duration = Duration::from_millis(10);
-const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// After the first failure to accept.
+pub(crate) const FIRST_PAUSE: Duration = Duration::from_millis(10);
+/// However many failures follow.
+pub(crate) const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// See the [module](self).
 #[derive(Debug)]
