@@ -9,6 +9,30 @@ use common::*;
 use messenger::{Config, Connection, Policy};
 use std::time::Duration;
 
+/// Runs each scenario on each stack.
+macro_rules! on_every_stack {
+    ($($scenario:ident),* $(,)?) => {
+        mod one_worker {
+            $(#[test] fn $scenario() { super::$scenario(&super::Posix::new("127.0.0.1", 1)); })*
+        }
+        mod four_workers {
+            $(#[test] fn $scenario() { super::$scenario(&super::Posix::new("127.0.0.1", 4)); })*
+        }
+        mod simple {
+            $(#[test] fn $scenario() { super::$scenario(&super::Simple::new("127.0.0.1")); })*
+        }
+    };
+}
+
+on_every_stack!(
+    exactly_once_through_broken_sockets,
+    exactly_once_for_many_through_broken_sockets,
+    sessions_marked_down_amid_broken_sockets_harm_no_others,
+    peers_that_dial_each_other_race,
+    a_parked_session_resumes_on_send,
+    a_server_is_told_that_its_client_started_over,
+);
+
 const MESSAGES: u64 = 400;
 
 /// One in so many reads and writes breaks the connection.
@@ -31,13 +55,12 @@ fn tids(recorder: &Recorder, connection: &Connection) -> Vec<u64> {
     .collect()
 }
 
-fn clients_of_a_stateful_server(workers: usize, connections: usize) {
-    let net = Posix::new("127.0.0.1", workers);
+fn clients_of_a_stateful_server(net: &impl Net, connections: usize) {
     let policy = Policy::stateful_server();
-    let server = server_with(&net, Recorder::fast().echoing(), breaking(40), policy);
+    let server = server_with(net, Recorder::fast().echoing(), breaking(40), policy);
     let policy = Policy::lossless_client();
     let clients: Vec<_> = (0..connections)
-        .map(|_| client_with(&net, Recorder::fast(), breaking(40), policy.clone()))
+        .map(|_| client_with(net, Recorder::fast(), breaking(40), policy.clone()))
         .collect();
     let handles: Vec<_> = clients.iter().map(|client| client.connect(&server)).collect();
     for tid in 0..MESSAGES {
@@ -50,7 +73,11 @@ fn clients_of_a_stateful_server(workers: usize, connections: usize) {
         assert!(tids(&client.recorder, handle).into_iter().eq(0..MESSAGES));
         assert_eq!(client.recorder.count(&Saw::RemoteReset), 0);
         assert_eq!(client.recorder.count(&Saw::Reset), 0);
+        let dials = client.messenger.counters().total("msgr_dials");
+        assert!(dials < MESSAGES, "{dials} dials: what comes back is broken again");
     }
+    // A message is noted behind its answer.
+    server.recorder.wait_for_messages(connections * MESSAGES as usize);
     let sessions = server.recorder.accepted();
     assert_eq!(sessions.len(), connections, "each client kept its session");
     for session in &sessions {
@@ -63,25 +90,21 @@ fn clients_of_a_stateful_server(workers: usize, connections: usize) {
     server.end();
 }
 
-#[test]
-fn exactly_once_through_broken_sockets_on_one_worker() {
-    clients_of_a_stateful_server(1, 4);
+fn exactly_once_through_broken_sockets(net: &impl Net) {
+    clients_of_a_stateful_server(net, 4);
 }
 
-#[test]
-fn exactly_once_through_broken_sockets_across_workers() {
-    clients_of_a_stateful_server(4, 8);
+fn exactly_once_for_many_through_broken_sockets(net: &impl Net) {
+    clients_of_a_stateful_server(net, 8);
 }
 
 /// Sessions that end while others move between workers take none of those with them.
-#[test]
-fn sessions_marked_down_amid_broken_sockets_harm_no_others() {
-    let net = Posix::new("127.0.0.1", 4);
+fn sessions_marked_down_amid_broken_sockets_harm_no_others(net: &impl Net) {
     let policy = Policy::stateful_server();
-    let server = server_with(&net, Recorder::fast().echoing(), breaking(20), policy);
+    let server = server_with(net, Recorder::fast().echoing(), breaking(20), policy);
     let client = || {
         let policy = Policy::lossless_client();
-        client_with(&net, Recorder::fast(), breaking(20), policy)
+        client_with(net, Recorder::fast(), breaking(20), policy)
     };
     let (steady, unlucky) = ([(); 4].map(|()| client()), [(); 4].map(|()| client()));
     let handles = steady.each_ref().map(|client| client.connect(&server));
@@ -117,11 +140,10 @@ fn sessions_marked_down_amid_broken_sockets_harm_no_others() {
 }
 
 /// #1, L-7: both dial at the same time, over and over; one session remains.
-fn peers_that_dial_each_other(workers: usize) {
-    let net = Posix::new("127.0.0.1", workers);
+fn peers_that_dial_each_other_race(net: &impl Net) {
     let policy = Policy::lossless_peer_reuse();
-    let one = server_with(&net, Recorder::fast(), breaking(40), policy.clone());
-    let two = server_with(&net, Recorder::fast(), breaking(40), policy);
+    let one = server_with(net, Recorder::fast(), breaking(40), policy.clone());
+    let two = server_with(net, Recorder::fast(), breaking(40), policy);
     let (to_two, to_one) = (one.connect(&two), two.connect(&one));
     for tid in 0..MESSAGES {
         send(&to_two, ping(tid));
@@ -142,24 +164,12 @@ fn peers_that_dial_each_other(workers: usize) {
     two.end();
 }
 
-#[test]
-fn peers_race_on_one_worker() {
-    peers_that_dial_each_other(1);
-}
-
-#[test]
-fn peers_race_across_workers() {
-    peers_that_dial_each_other(3);
-}
-
 /// L-12: a parked session comes back when there is something to send.
-#[test]
-fn a_parked_session_resumes_on_send() {
-    let net = Posix::new("127.0.0.1", 2);
+fn a_parked_session_resumes_on_send(net: &impl Net) {
     let policy = Policy::lossless_peer();
     let quiet = Config { ms_connection_idle_timeout: Duration::from_millis(100), ..breaking(0) };
-    let one = server_with(&net, Recorder::fast(), quiet.clone(), policy.clone());
-    let two = server_with(&net, Recorder::fast(), quiet, policy);
+    let one = server_with(net, Recorder::fast(), quiet.clone(), policy.clone());
+    let two = server_with(net, Recorder::fast(), quiet, policy);
     let to_two = one.connect(&two);
     for round in 0..5 {
         send(&to_two, ping(round));
@@ -175,11 +185,9 @@ fn a_parked_session_resumes_on_send() {
 }
 
 /// #11: the client loses its session; the server is told when it comes back.
-#[test]
-fn a_server_is_told_that_its_client_started_over() {
-    let net = Posix::new("127.0.0.1", 2);
-    let server = server_with(&net, Recorder::fast(), config(), Policy::stateful_server());
-    let client = client_with(&net, Recorder::fast(), config(), Policy::lossless_client());
+fn a_server_is_told_that_its_client_started_over(net: &impl Net) {
+    let server = server_with(net, Recorder::fast(), config(), Policy::stateful_server());
+    let client = client_with(net, Recorder::fast(), config(), Policy::lossless_client());
     let connection = client.connect(&server);
     send(&connection, ping(1));
     server.recorder.wait_for(&Saw::Fast(1));

@@ -4,7 +4,7 @@
 
 use messenger::{
     Config, ConnectOptions, Connection, Dispatcher, DispatcherPriority, EntityAddrVec, EntityName,
-    EntityType, Message, Messenger, Policy, SendError, Workers, WorkersOptions, msg_type,
+    EntityType, Message, Messenger, MsType, Policy, SendError, Workers, WorkersOptions, msg_type,
 };
 use netstack::posix::{PosixConfig, PosixStack};
 use std::net::{IpAddr, SocketAddr};
@@ -37,7 +37,7 @@ pub trait Net {
     fn ip(&self, end: End) -> IpAddr;
 }
 
-/// Both on this machine's loopback interface.
+/// Both on this machine's loopback interface, on workers.
 pub struct Posix {
     workers: Arc<Workers>,
     ips: [IpAddr; 2],
@@ -61,6 +61,32 @@ impl Posix {
 impl Net for Posix {
     fn messenger(&self, _: End, name: EntityName, config: Config) -> Messenger {
         Messenger::with_workers(name, config, Arc::clone(&self.workers)).unwrap()
+    }
+    fn ip(&self, end: End) -> IpAddr {
+        self.ips[end as usize]
+    }
+}
+
+/// The same without workers: two threads for each connection.
+pub struct Simple {
+    ips: [IpAddr; 2],
+}
+
+impl Simple {
+    /// One address for both hosts.
+    pub fn new(ip: &str) -> Self {
+        Self::between([ip, ip])
+    }
+
+    /// Two addresses, the servers' first.
+    pub fn between(ips: [&str; 2]) -> Self {
+        Self { ips: ips.map(|ip| ip.parse().unwrap()) }
+    }
+}
+
+impl Net for Simple {
+    fn messenger(&self, _: End, name: EntityName, config: Config) -> Messenger {
+        Messenger::create(name, Config { ms_type: MsType::Simple, ..config }).unwrap()
     }
     fn ip(&self, end: End) -> IpAddr {
         self.ips[end as usize]
