@@ -134,6 +134,7 @@ pub struct Recorder {
     fast: bool,
     keep: bool,
     tally: bool,
+    echo: bool,
     on_message: Option<OnMessage>,
     on_connect: Option<OnConnect>,
     on_authentication: Option<OnAuthentication>,
@@ -148,15 +149,9 @@ impl Recorder {
         Self { fast: true, ..Self::default() }
     }
 
-    /// Answers each ping with one of the same tid and data.
+    /// Answers each ping with one of the same tid and data, as soon as it is noted.
     pub fn echoing(self) -> Self {
-        self.on_message(|connection, message| {
-            let reply = Message::new(msg_type::PING)
-                .with_tid(message.header.tid)
-                .with_data(message.data.clone());
-            // The peer may have gone meanwhile.
-            let _ = connection.send_message(reply);
-        })
+        Self { echo: true, ..self }
     }
 
     pub fn on_message(self, hook: impl Fn(&Connection, &Message) + Send + Sync + 'static) -> Self {
@@ -276,6 +271,10 @@ impl Recorder {
         if let Some(hook) = &self.on_message {
             hook(connection, &message);
         }
+        let reply = self.echo.then(|| {
+            let reply = Message::new(msg_type::PING).with_tid(message.header.tid);
+            reply.with_data(message.data.clone())
+        });
         if self.keep {
             self.messages.lock().unwrap().push(message);
         }
@@ -289,6 +288,10 @@ impl Recorder {
             session.fetch_add(1, Ordering::Relaxed);
         }
         self.record(connection, what);
+        if let Some(reply) = reply {
+            // The peer may have gone meanwhile.
+            let _ = connection.send_message(reply);
+        }
     }
 }
 
