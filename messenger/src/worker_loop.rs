@@ -33,6 +33,7 @@ use slab::Slab;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
 pub(crate) use command::{Ask, Command, Dial, Listen, ListenerOwner};
@@ -85,6 +86,8 @@ pub(crate) struct WorkerLoop<W> {
     /// Peers touched in this turn, each once.
     touched: Vec<usize>,
     watch: Stopwatch,
+    /// Who asked for the counters in this turn; they are whole at its end only.
+    counting: Vec<Sender<WorkerCounters>>,
     stopping: bool,
 }
 
@@ -106,6 +109,7 @@ impl<W: Worker> WorkerLoop<W> {
             processors: Slab::new(),
             away: Away::default(),
             touched: Vec::new(),
+            counting: Vec::new(),
             stopping: false,
         }
     }
@@ -155,6 +159,7 @@ impl<W: Worker> WorkerLoop<W> {
         counters.running_time += self.watch.last().saturating_duration_since(now);
         counters.turns += 1;
         counters.idle_turns += u64::from(!has_work);
+        self.answer_counts();
         Ok(())
     }
 
@@ -280,9 +285,7 @@ impl<W: Worker> WorkerLoop<W> {
                 // Whoever asked may have given up waiting.
                 let _ = done.send(());
             }
-            Command::Count(reply) => {
-                let _ = reply.send(self.count());
-            }
+            Command::Count(reply) => self.counting.push(reply),
             Command::Stop => self.stopping = true,
         }
     }
@@ -364,6 +367,13 @@ impl<W: Worker> WorkerLoop<W> {
         }
     }
 
+    fn answer_counts(&mut self) {
+        for reply in std::mem::take(&mut self.counting) {
+            // Whoever asked may have given up waiting.
+            let _ = reply.send(self.count());
+        }
+    }
+
     fn count(&self) -> WorkerCounters {
         let mut counters = self.tools.counters;
         counters.active_connections = self.peers.len() as u64;
@@ -383,6 +393,7 @@ impl<W: Worker> WorkerLoop<W> {
         while let Some(command) = self.tools.center.take_external() {
             self.on_command(now, command);
         }
+        self.answer_counts();
         for (_, mut peer) in std::mem::take(&mut self.peers) {
             let end = if with_reset { Ask::Close } else { Ask::MarkDown };
             peer.on_ask(now, end, &mut self.tools);
