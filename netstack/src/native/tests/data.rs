@@ -163,8 +163,8 @@ fn a_sender_is_told_when_a_slow_reader_makes_room() {
 #[test]
 fn a_send_before_the_connection_is_open_waits_for_it() {
     let mut lab = Lab::pair();
-    let server = lab.listen(1, super::lab::server_of(v4(1)));
-    let client = lab.connect(0, super::lab::server_of(v4(1)));
+    let server = lab.listen(1, server_of(v4(1)));
+    let client = lab.connect(0, server_of(v4(1)));
     assert_eq!(lab.send(0, &client, b"too early"), 0);
     assert_eq!(lab.hosts[0].recv(lab.now, &client, &mut [0; 9]).unwrap(), Received::WouldBlock);
     lab.until(|lab| lab.news(0, client.id()) == Readiness::WRITABLE);
