@@ -47,7 +47,7 @@ test-system: setup ## whole programs: processes, namespaces, kills (root)
 	$(CARGO) test --package msgr --test '*' -- --test-threads=1
 
 simulate: ## whole messengers, one clock: make simulate SEED=7 (again), SEEDS=5000 (many)
-	@$(CARGO) run --quiet --release --package messenger-simulation --no-default-features -- \
+	@$(CARGO) run --quiet --release --package messenger-simulation -- \
 		$(if $(SEED),--seed $(SEED),--first $(or $(FIRST),0) --seeds $(SEEDS))
 
 soak-seeds: ## 10^5 seeds of the simulation

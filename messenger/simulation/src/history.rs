@@ -23,49 +23,14 @@ use std::hash::{Hash, Hasher};
 use std::time::{Duration, Instant};
 
 pub use event::{Event, Tally};
+pub use stream::Wish;
+use stream::{LaneLog, Stream};
 
 mod event;
+mod stream;
 
 /// Events shown of a run that failed.
 const SHOWN_EVENTS: usize = 1500;
-
-/// What a sender knows of a stream it opens.
-#[derive(Clone, Copy, Debug)]
-pub struct Wish {
-    /// Who sends.
-    pub from: HostId,
-    /// To whom.
-    pub to: HostId,
-    /// To which process of that host.
-    pub to_nonce: u32,
-    /// Whether the session outlives faults.
-    pub lossless: bool,
-    /// Whether a lost session is told, so that nothing is sent to the next again.
-    pub resetcheck: bool,
-}
-
-#[derive(Debug)]
-struct Stream {
-    wish: Wish,
-    lanes: BTreeMap<Lane, LaneLog>,
-}
-
-#[derive(Debug, Default)]
-struct LaneLog {
-    fates: Vec<Fate>,
-    /// Everything before it has arrived or is excused.
-    first_pending: usize,
-    last: Option<usize>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fate {
-    Pending,
-    Excused,
-    Delivered,
-    /// Delivered, but the receiver forgot the session, so it may come again.
-    Forgotten,
-}
 
 /// What a process was told of one of its connections.
 #[derive(Debug, Default)]
@@ -138,11 +103,8 @@ impl History {
 
     /// A message is about to be sent.
     pub fn send(&mut self, stream: StreamId, wish: Wish, lane: Lane, wants_reply: bool) -> Label {
-        let lanes = BTreeMap::new();
-        let entry = self.streams.entry(stream).or_insert(Stream { wish, lanes });
-        let fates = &mut entry.lanes.entry(lane).or_default().fates;
-        let index = fates.len() as u32; // a run sends far fewer
-        fates.push(Fate::Pending);
+        let entry = self.streams.entry(stream).or_insert_with(|| Stream::new(wish));
+        let index = entry.send(lane);
         let label = Label { stream, lane, index, wants_reply };
         self.note(Event::Sent(label));
         label
@@ -152,8 +114,7 @@ impl History {
     pub fn retract(&mut self, label: Label) {
         self.note(Event::NotTaken(label));
         if let Some(log) = self.lane(&label) {
-            let taken_back = log.fates.pop();
-            debug_assert_eq!(taken_back, Some(Fate::Pending));
+            log.take_back();
         }
     }
 
@@ -204,10 +165,12 @@ impl History {
         self.connections.entry(own(life, connection)).or_default().usable = true;
     }
 
-    /// A process gives a connection up.
+    /// A process gives a connection up; it may be told of the reset much later.
     pub fn forget(&mut self, life: Life, host: HostId, connection: &Connection) {
         if let Some(peer) = self.peer_of(life, connection) {
             self.forgetful.insert(pair(host, peer));
+            let to_us = self.streams.values_mut().filter(|stream| stream.is_between(peer, host));
+            to_us.for_each(Stream::forget);
         }
     }
 
@@ -242,7 +205,7 @@ impl History {
         };
         // What was never usable and had nothing to send had no session to lose.
         let is_its = |(id, stream): &(&StreamId, &Stream)| {
-            **id == own || was_usable && (stream.wish.from, stream.wish.to) == (peer, host)
+            **id == own || was_usable && stream.is_between(peer, host)
         };
         let is_lossless = self.streams.iter().filter(is_its).any(|(_, s)| s.wish.lossless);
         if is_lossless && !self.forgetful.contains(&pair(host, peer)) {
@@ -263,7 +226,7 @@ impl History {
         for (id, stream) in &mut self.streams {
             if *id == own {
                 stream.excuse();
-            } else if Some(stream.wish.from) == peer && stream.wish.to == host {
+            } else if peer.is_some_and(|peer| stream.is_between(peer, host)) {
                 stream.excuse();
                 stream.forget();
             }
@@ -273,8 +236,7 @@ impl History {
     /// Whether a message was delivered.
     pub fn has_arrived(&self, label: &Label) -> bool {
         let log = self.streams.get(&label.stream).and_then(|stream| stream.lanes.get(&label.lane));
-        let fate = log.and_then(|log| log.fates.get(label.index as usize));
-        matches!(fate, Some(Fate::Delivered | Fate::Forgotten))
+        log.is_some_and(|log| log.has_arrived(label.index))
     }
 
     /// Messages of lossless streams that have still to arrive.
@@ -316,7 +278,7 @@ impl History {
         text.extend(lines);
         for (id, stream) in &self.streams {
             for (lane, log) in stream.lanes.iter().filter(|(_, log)| log.pending() > 0) {
-                let first = log.first_pending;
+                let first = log.first_pending();
                 let (wish, pending) = (stream.wish, log.pending());
                 // A string takes everything.
                 let _ = writeln!(text, "{id:?} {wish:?} {lane:?}: {pending} pending from {first}");
@@ -337,60 +299,4 @@ fn own(life: Life, connection: &Connection) -> StreamId {
 
 fn pair(one: HostId, other: HostId) -> (HostId, HostId) {
     (one.min(other), one.max(other))
-}
-
-impl Stream {
-    fn deliver(&mut self, label: &Label, may_skip: bool) -> Result<(), &'static str> {
-        let log = self.lanes.get_mut(&label.lane).ok_or("which nobody sent")?;
-        let index = label.index as usize;
-        match log.fates.get_mut(index) {
-            None => return Err("which nobody sent"),
-            Some(Fate::Delivered) => return Err("twice"),
-            Some(Fate::Forgotten) if self.wish.resetcheck => return Err("again after a reset"),
-            Some(fate) => *fate = Fate::Delivered,
-        }
-        if log.last.is_some_and(|last| last > index) {
-            return Err("overtaken");
-        }
-        log.last = Some(index);
-        log.catch_up();
-        let skips = log.first_pending < index && !may_skip;
-        if skips { Err("before one that was sent earlier") } else { Ok(()) }
-    }
-
-    /// What was sent until now need not arrive.
-    fn excuse(&mut self) {
-        for log in self.lanes.values_mut() {
-            for fate in log.fates.iter_mut().filter(|fate| **fate == Fate::Pending) {
-                *fate = Fate::Excused;
-            }
-            log.catch_up();
-        }
-    }
-
-    /// The receiver knows nothing of the session any more.
-    fn forget(&mut self) {
-        for log in self.lanes.values_mut() {
-            for fate in log.fates.iter_mut().filter(|fate| **fate == Fate::Delivered) {
-                *fate = Fate::Forgotten;
-            }
-            log.last = None;
-        }
-    }
-
-    fn pending(&self) -> usize {
-        self.lanes.values().map(LaneLog::pending).sum()
-    }
-}
-
-impl LaneLog {
-    fn pending(&self) -> usize {
-        let late = self.fates.iter().skip(self.first_pending);
-        late.filter(|fate| **fate == Fate::Pending).count()
-    }
-
-    fn catch_up(&mut self) {
-        let late = &self.fates[self.first_pending..];
-        self.first_pending += late.iter().take_while(|fate| **fate != Fate::Pending).count();
-    }
 }

@@ -36,7 +36,7 @@ mod world;
 
 pub use application::{Application, Parcel};
 pub use cast::{Cast, Member};
-pub use history::{Event, History, Tally};
+pub use history::{Event, History, Tally, Wish};
 pub use host::{Host, Process, Tuning};
 pub use label::{Label, Lane, StreamId};
 pub use plan::{Action, Plan};

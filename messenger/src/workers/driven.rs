@@ -40,6 +40,12 @@ pub struct DriveOptions {
 }
 
 /// The driver's handle of workers that have no threads.
+///
+/// Time and random numbers come from the driver, so the same seed and the same calls give the same
+/// run. A driver moves the clock to the earliest [`Driven::next_turn`] or arrival, then calls
+/// [`Driven::turn`] and [`Driven::dispatch`]. Calls of a messenger that wait for workers turn them
+/// on the calling thread; [`Messenger::wait`](crate::Messenger::wait) before `shutdown` is an
+/// error, for nobody else could shut it down. All calls are to come from one thread.
 pub struct Driven(Arc<Workers>);
 
 impl Driven {
