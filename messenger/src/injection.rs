@@ -77,9 +77,10 @@ impl Injection {
     }
 
     /// Whether messages from and to such peers vanish (contract C-14).
-    pub(crate) fn swallows(&self, kind: Option<EntityType>) -> bool {
+    /// The type is asked for only if there is a black hole.
+    pub(crate) fn swallows(&self, kind: impl FnOnce() -> Option<EntityType>) -> bool {
         let holes = self.blackholes.load(Ordering::Relaxed);
-        holes != 0 && kind.is_some_and(|kind| holes & kind.to_wire() != 0)
+        holes != 0 && kind().is_some_and(|kind| holes & kind.to_wire() != 0)
     }
 
     /// Opens or closes the black hole for such peers.
@@ -206,7 +207,7 @@ mod tests {
     fn nothing_asked_for_costs_nothing() {
         let injection = injection(Config::default());
         assert!(injection.injector(1).is_none());
-        assert!(!injection.swallows(Some(EntityType::Osd)));
+        assert!(!injection.swallows(|| Some(EntityType::Osd)));
     }
 
     #[test]
@@ -255,11 +256,11 @@ mod tests {
     #[test]
     fn each_type_has_a_black_hole_of_its_own() {
         let injection = injection(Config { ms_blackhole_mgr: true, ..Config::default() });
-        assert!(injection.swallows(Some(EntityType::Mgr)));
-        assert!(!injection.swallows(Some(EntityType::Osd)) && !injection.swallows(None));
+        assert!(injection.swallows(|| Some(EntityType::Mgr)));
+        assert!(!injection.swallows(|| Some(EntityType::Osd)) && !injection.swallows(|| None));
         injection.set_blackhole(EntityType::Osd, true);
         injection.set_blackhole(EntityType::Mgr, false);
-        assert!(injection.swallows(Some(EntityType::Osd)));
-        assert!(!injection.swallows(Some(EntityType::Mgr)));
+        assert!(injection.swallows(|| Some(EntityType::Osd)));
+        assert!(!injection.swallows(|| Some(EntityType::Mgr)));
     }
 }

@@ -111,7 +111,7 @@ impl State {
             SessionEvent::Message(message) => {
                 let kind = self.session().and_then(|session| session.peer().kind);
                 let injection = &endpoint.options.injection;
-                if injection.swallows(kind) {
+                if injection.swallows(|| kind) {
                     return;
                 }
                 let message = match &mut self.injector {

@@ -350,7 +350,7 @@ impl Peer {
     /// A message arrived; injected delays may keep it from the application for a while.
     fn on_message<W>(&mut self, now: Instant, message: Message, tools: &mut Tools<W>) {
         let (injection, kind) = (&self.endpoint.options.injection, self.session.peer().kind);
-        if injection.swallows(kind) {
+        if injection.swallows(|| kind) {
             return;
         }
         let message = match &mut self.injector {
