@@ -32,7 +32,7 @@ pub(crate) struct EndpointOptions {
     /// `SO_PRIORITY` of dialled sockets.
     pub(crate) socket_priority: Option<u32>,
     pub(crate) die_on: DieOn,
-    pub(crate) injection: Injection,
+    pub(crate) injection: Arc<Injection>,
     pub(crate) intercept: Option<Intercept>,
 }
 
@@ -285,7 +285,7 @@ pub(crate) mod bench {
             connect_from: None,
             socket_priority: None,
             die_on: DieOn::default(),
-            injection: Injection::new(&Config::default(), 1),
+            injection: Arc::new(Injection::new(&Config::default(), 1)),
             intercept: None,
         };
         Endpoint::new(identity, dispatchers, options, Clock::real())

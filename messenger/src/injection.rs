@@ -10,6 +10,7 @@ use crate::config::Config;
 use messenger_proto::{EntityType, Message};
 use netstack::device::sim::Random;
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
@@ -64,16 +65,17 @@ impl Injection {
         }
     }
 
-    /// For one connection; `None` if nothing is to be injected into any.
-    pub(crate) fn injector(&self, connection: u64) -> Option<Box<Injector>> {
-        self.active.then(|| {
+    /// For one connection.
+    pub(crate) fn injector(self: &Arc<Self>, connection: u64) -> Injector {
+        Injector(self.active.then(|| {
             let state = self.seed ^ connection.wrapping_mul(0xd134_2543_de82_ef95);
-            Box::new(Injector {
+            Box::new(Faults {
+                injection: Arc::clone(self),
                 random: Random::new(state),
                 late: VecDeque::new(),
                 paused_until: None,
             })
-        })
+        }))
     }
 
     /// Whether messages from and to such peers vanish (contract C-14).
@@ -100,9 +102,14 @@ impl Injection {
     }
 }
 
-/// What is injected into one connection, and what it holds back.
+/// What is injected into one connection, and what it holds back. Where nothing is to be injected it
+/// is empty, and each of its calls a test of that.
+#[derive(Debug, Default)]
+pub(crate) struct Injector(Option<Box<Faults>>);
+
 #[derive(Debug)]
-pub(crate) struct Injector {
+struct Faults {
+    injection: Arc<Injection>,
     random: Random,
     /// Messages delivered late, in their order, each with its time.
     late: VecDeque<(Instant, Message)>,
@@ -111,41 +118,92 @@ pub(crate) struct Injector {
 }
 
 impl Injector {
+    /// Whether anything may be injected.
+    pub(crate) fn is_active(&self) -> bool {
+        self.0.is_some()
+    }
+
     /// Whether the socket breaks before this read or write.
-    pub(crate) fn breaks_socket(&mut self, injection: &Injection) -> bool {
-        one_in(&mut self.random, injection.socket_failures)
+    pub(crate) fn breaks_socket(&mut self) -> bool {
+        let faults = self.0.as_mut();
+        faults.is_some_and(|f| one_in(&mut f.random, f.injection.socket_failures))
     }
 
     /// Whether this write is put off.
-    pub(crate) fn congests(&mut self, injection: &Injection) -> bool {
-        injection.congestion > 1 && !one_in(&mut self.random, injection.congestion)
+    pub(crate) fn congests(&mut self) -> bool {
+        self.0.as_mut().is_some_and(|faults| {
+            let one = faults.injection.congestion;
+            one > 1 && !one_in(&mut faults.random, one)
+        })
     }
 
     /// A race point was reached: the connection rests for a while (`ms_inject_internal_delays`).
-    pub(crate) fn pause(&mut self, now: Instant, injection: &Injection) {
-        if !injection.internal_delay.is_zero() {
-            self.paused_until = Some(now + injection.internal_delay);
+    pub(crate) fn pause(&mut self, now: Instant) {
+        if let Some(faults) = &mut self.0
+            && !faults.injection.internal_delay.is_zero()
+        {
+            faults.paused_until = Some(now + faults.injection.internal_delay);
         }
     }
 
     /// Whether the connection rests.
     pub(crate) fn is_paused(&self, now: Instant) -> bool {
-        self.paused_until.is_some_and(|until| now < until)
+        let until = self.0.as_ref().and_then(|faults| faults.paused_until);
+        until.is_some_and(|until| now < until)
     }
 
     /// The rest is over; true once for each.
     pub(crate) fn ends_pause(&mut self, now: Instant) -> bool {
-        self.paused_until.take_if(|until| *until <= now).is_some()
+        let faults = self.0.as_mut();
+        faults.is_some_and(|f| f.paused_until.take_if(|until| *until <= now).is_some())
     }
 
     /// Holds a message back, or gives it back to be delivered now.
     pub(crate) fn hold_back(
         &mut self,
         now: Instant,
-        injection: &Injection,
         from: Option<EntityType>,
         message: Message,
     ) -> Option<Message> {
+        match &mut self.0 {
+            None => Some(message),
+            Some(faults) => faults.hold_back(now, from, message),
+        }
+    }
+
+    /// The next message whose time has come by `now`; without a time, the next whatever its own.
+    pub(crate) fn take_late(&mut self, now: Option<Instant>) -> Option<Message> {
+        let late = &mut self.0.as_mut()?.late;
+        let (due, _) = late.front()?;
+        if now.is_some_and(|now| now < *due) {
+            return None;
+        }
+        late.pop_front().map(|(_, message)| message)
+    }
+
+    /// Drops what is held back: the session was reset or ended.
+    pub(crate) fn discard(&mut self) {
+        if let Some(faults) = &mut self.0 {
+            faults.late.clear();
+        }
+    }
+
+    /// When to look again.
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        let faults = self.0.as_ref()?;
+        let late = faults.late.front().map(|(due, _)| *due);
+        late.into_iter().chain(faults.paused_until).min()
+    }
+}
+
+impl Faults {
+    fn hold_back(
+        &mut self,
+        now: Instant,
+        from: Option<EntityType>,
+        message: Message,
+    ) -> Option<Message> {
+        let injection = &self.injection;
         let affected = from.is_some_and(|kind| injection.delay_types.contains(kind.as_str()));
         let due = match affected && chance(&mut self.random, injection.delay_probability) {
             true => now + injection.delay_max.mul_f64(fraction(&mut self.random)),
@@ -158,26 +216,6 @@ impl Injector {
         }
         self.late.push_back((due, message));
         None
-    }
-
-    /// The next message whose time has come by `now`; without a time, the next whatever its own.
-    pub(crate) fn take_late(&mut self, now: Option<Instant>) -> Option<Message> {
-        let (due, _) = self.late.front()?;
-        if now.is_some_and(|now| now < *due) {
-            return None;
-        }
-        self.late.pop_front().map(|(_, message)| message)
-    }
-
-    /// Drops what is held back: the session was reset or ended.
-    pub(crate) fn discard(&mut self) {
-        self.late.clear();
-    }
-
-    /// When to look again.
-    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        let late = self.late.front().map(|(due, _)| *due);
-        late.into_iter().chain(self.paused_until).min()
     }
 }
 
@@ -199,14 +237,14 @@ fn chance(random: &mut Random, probability: f64) -> bool {
 mod tests {
     use super::*;
 
-    fn injection(config: Config) -> Injection {
-        Injection::new(&config, 1)
+    fn injection(config: Config) -> Arc<Injection> {
+        Arc::new(Injection::new(&config, 1))
     }
 
     #[test]
     fn nothing_asked_for_costs_nothing() {
         let injection = injection(Config::default());
-        assert!(injection.injector(1).is_none());
+        assert!(!injection.injector(1).is_active());
         assert!(!injection.swallows(|| Some(EntityType::Osd)));
     }
 
@@ -216,8 +254,8 @@ mod tests {
             Config { ms_inject_seed: 7, ms_inject_socket_failures: 5, ..Config::default() };
         let faults = |connection| {
             let injection = injection(config.clone());
-            let mut injector = injection.injector(connection).unwrap();
-            (0..64).map(|_| injector.breaks_socket(&injection)).collect::<Vec<_>>()
+            let mut injector = injection.injector(connection);
+            (0..64).map(|_| injector.breaks_socket()).collect::<Vec<_>>()
         };
         assert_eq!(faults(1), faults(1));
         assert_ne!(faults(1), faults(2));
@@ -232,7 +270,7 @@ mod tests {
             ms_inject_delay_max: Duration::from_secs(1),
             ..Config::default()
         });
-        let mut injector = injection.injector(1).unwrap();
+        let mut injector = injection.injector(1);
         let start = Instant::now();
         let mut arrived = Vec::new();
         for tid in 0..200 {
@@ -242,14 +280,14 @@ mod tests {
             while let Some(late) = injector.take_late(Some(now)) {
                 arrived.push(late.header.tid);
             }
-            let now = injector.hold_back(now, &injection, kind, message);
+            let now = injector.hold_back(now, kind, message);
             arrived.extend(now.map(|message| message.header.tid));
         }
         assert!(injector.poll_timeout().is_some());
         arrived.extend(std::iter::from_fn(|| injector.take_late(None)).map(|m| m.header.tid));
         assert!(arrived.iter().copied().eq(0..200));
 
-        let mon = injector.hold_back(start, &injection, Some(EntityType::Mon), Message::new(1));
+        let mon = injector.hold_back(start, Some(EntityType::Mon), Message::new(1));
         assert!(mon.is_some(), "monitors are not in the list");
     }
 

@@ -266,7 +266,7 @@ impl Messenger {
                 connect_from: life.connect_from,
                 socket_priority: life.socket_priority,
                 die_on: self.die_on(),
-                injection: Injection::new(&self.config, life.nonce.into()),
+                injection: Arc::new(Injection::new(&self.config, life.nonce.into())),
                 intercept: life.intercept.clone(),
                 weights: Weights {
                     min_cost: self.config.ms_pq_min_cost,

@@ -153,7 +153,7 @@ impl Reader {
                     log_fault(existing, session.adopt(now, newcomer.session));
                     state.link.hang_up();
                     state.link = Link::Open(newcomer.stream);
-                    state.reach_race_point(now, &self.endpoint);
+                    state.injector.pause(now);
                     state.rouses_reader = true;
                     Ok(())
                 }

@@ -60,8 +60,7 @@ pub(super) struct State {
     pub(super) news: VecDeque<SessionEvent>,
     /// The reader has to look at what changed.
     pub(super) rouses_reader: bool,
-    /// None unless faults are injected.
-    pub(super) injector: Option<Box<Injector>>,
+    pub(super) injector: Injector,
     /// It takes one of the places for sessions that were accepted and are not ready.
     pub(super) accepting: bool,
     departed: bool,
@@ -145,7 +144,7 @@ impl Pipe {
             welcomes: 0,
             news: VecDeque::new(),
             rouses_reader: false,
-            injector: None,
+            injector: Injector::default(),
             accepting,
             departed: false,
             queued: (0, 0),
@@ -258,7 +257,7 @@ impl Pipe {
         let session = std::mem::replace(&mut state.seat, Seat::Gone);
         let (messages, bytes) = std::mem::take(&mut state.queued);
         let accepting = std::mem::take(&mut state.accepting);
-        let held = (session, std::mem::take(&mut state.news), state.injector.take());
+        let held = (session, std::mem::take(&mut state.news), std::mem::take(&mut state.injector));
         drop(state);
         drop(held);
         connection.release(messages, bytes);
@@ -282,7 +281,7 @@ impl State {
     fn furnish(&mut self, now: Instant, connection: &Connection, endpoint: &Endpoint) {
         self.injector = endpoint.options.injection.injector(connection.id());
         if self.accepting {
-            self.reach_race_point(now, endpoint);
+            self.injector.pause(now);
         }
         let Seat::Here(session) = &mut self.seat else {
             return;

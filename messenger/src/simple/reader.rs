@@ -94,7 +94,7 @@ impl Reader {
         if !state.news.is_empty() {
             return Step::HandOut(std::mem::take(&mut state.news));
         }
-        let paused = state.is_paused(Instant::now());
+        let paused = state.injector.is_paused(Instant::now());
         let room = match &mut state.seat {
             Seat::Here(session) if !session.is_closed() => session.rx_space().len(),
             _ => return Step::End,
@@ -106,9 +106,10 @@ impl Reader {
         if self.held.is_some() {
             return Step::Feed;
         }
-        match state.breaks_socket(&self.endpoint) {
+        match state.injector.breaks_socket() {
             true => Step::Break(stream),
-            false => Step::Read(stream, room.min(READ_LEN), state.injected_deadline()),
+            // What was injected may have news while we read.
+            false => Step::Read(stream, room.min(READ_LEN), state.injector.poll_timeout()),
         }
     }
 

@@ -110,15 +110,10 @@ impl State {
             SessionEvent::Standby => {}
             SessionEvent::Message(message) => {
                 let kind = self.session().and_then(|session| session.peer().kind);
-                let injection = &endpoint.options.injection;
-                if injection.swallows(|| kind) {
+                if endpoint.options.injection.swallows(|| kind) {
                     return;
                 }
-                let message = match &mut self.injector {
-                    None => Some(message),
-                    Some(injector) => injector.hold_back(Instant::now(), injection, kind, message),
-                };
-                if let Some(message) = message {
+                if let Some(message) = self.injector.hold_back(Instant::now(), kind, message) {
                     self.tell(SessionEvent::Message(message));
                 }
             }
@@ -136,11 +131,11 @@ impl State {
                 self.tell(event);
             }
             SessionEvent::RemoteReset => {
-                self.drop_late();
+                self.injector.discard();
                 self.tell(event);
             }
             SessionEvent::Reset(_) => {
-                self.drop_late();
+                self.injector.discard();
                 // Nobody finds it by its addresses while the reader is on its way to tell.
                 endpoint.registry.unlist(connection);
                 self.tell(event);
@@ -160,12 +155,7 @@ impl State {
             Seat::Here(session) => session.poll_timeout(),
             Seat::Lent | Seat::Gone => None,
         };
-        session.into_iter().chain(self.injected_deadline()).min()
-    }
-
-    /// When something that was injected is over: it may have news while the reader reads.
-    pub(super) fn injected_deadline(&self) -> Option<Instant> {
-        self.injector.as_ref().and_then(|injector| injector.poll_timeout())
+        session.into_iter().chain(self.injector.poll_timeout()).min()
     }
 
     pub(super) fn is_due(&self, now: Instant) -> bool {
@@ -174,9 +164,7 @@ impl State {
 
     /// Tells whomever it concerns what time it is.
     pub(super) fn pass_time(&mut self, now: Instant) {
-        if let Some(injector) = &mut self.injector {
-            self.rouses_reader |= injector.ends_pause(now);
-        }
+        self.rouses_reader |= self.injector.ends_pause(now);
         self.release_late(Some(now));
         if let Some(session) = self.session()
             && session.poll_timeout().is_some_and(|deadline| deadline <= now)
@@ -187,38 +175,9 @@ impl State {
 
     /// Lets go of the messages that were held back until `now`, or of all of them.
     fn release_late(&mut self, now: Option<Instant>) {
-        while let Some(injector) = &mut self.injector
-            && let Some(message) = injector.take_late(now)
-        {
+        while let Some(message) = self.injector.take_late(now) {
             self.tell(SessionEvent::Message(message));
         }
-    }
-
-    pub(super) fn drop_late(&mut self) {
-        if let Some(injector) = &mut self.injector {
-            injector.discard();
-        }
-    }
-
-    /// A point where races lurk, for tests.
-    pub(super) fn reach_race_point(&mut self, now: Instant, endpoint: &Endpoint) {
-        if let Some(injector) = &mut self.injector {
-            injector.pause(now, &endpoint.options.injection);
-        }
-    }
-
-    pub(super) fn is_paused(&self, now: Instant) -> bool {
-        self.injector.as_ref().is_some_and(|injector| injector.is_paused(now))
-    }
-
-    pub(super) fn breaks_socket(&mut self, endpoint: &Endpoint) -> bool {
-        let injection = &endpoint.options.injection;
-        self.injector.as_mut().is_some_and(|injector| injector.breaks_socket(injection))
-    }
-
-    pub(super) fn congests(&mut self, endpoint: &Endpoint) -> bool {
-        let injection = &endpoint.options.injection;
-        self.injector.as_mut().is_some_and(|injector| injector.congests(injection))
     }
 }
 

@@ -86,7 +86,7 @@ impl Writer {
         let step = match &state.link {
             _ if state.is_due(now) => Step::Time,
             Link::Wanted(_) => Step::Connect,
-            _ if state.is_paused(now) || state.welcomes > 0 => Step::Sleep,
+            _ if state.injector.is_paused(now) || state.welcomes > 0 => Step::Sleep,
             Link::Down => Step::Sleep,
             Link::Opening(stream, peer) => Step::Open(Arc::clone(stream), *peer),
             Link::Open(stream) => {
@@ -100,8 +100,8 @@ impl Writer {
     /// Fills the buffer with what the session has to send, as much as fits.
     fn gather(&mut self, state: &mut State, now: Instant, stream: Arc<TcpStream>) -> Step {
         match state.session().map(|session| session.poll_transmit(now).is_some()) {
-            Some(true) if state.breaks_socket(&self.endpoint) => return Step::Break(stream),
-            Some(true) if state.congests(&self.endpoint) => return Step::PutOff,
+            Some(true) if state.injector.breaks_socket() => return Step::Break(stream),
+            Some(true) if state.injector.congests() => return Step::PutOff,
             Some(true) => {}
             _ => return Step::Sleep,
         }
@@ -123,7 +123,7 @@ impl Writer {
             let Link::Wanted(peer) = state.link else {
                 return;
             };
-            state.reach_race_point(now, endpoint);
+            state.injector.pause(now);
             let ours = &endpoint.options;
             let options =
                 ConnectOptions { bind: ours.connect_from, priority: ours.socket_priority };

@@ -42,8 +42,7 @@ pub(crate) struct Peer {
     stats: SessionStats,
     /// The facts that change while a session stands, as the handle shows them.
     keepalives: (Option<Instant>, Option<Duration>),
-    /// None unless faults are injected.
-    injector: Option<Box<Injector>>,
+    injector: Injector,
 }
 
 /// What a newcomer leaves to the session that adopts it.
@@ -119,7 +118,7 @@ impl Peer {
         let mut peer = Self::new(key, session, connection, endpoint, tools);
         peer.accepting = true;
         peer.touched = true;
-        peer.reach_race_point(now);
+        peer.injector.pause(now);
         peer.attach(socket, true, tools);
         // What came with the last packet of the handshake may be known to the stack only.
         peer.read_again(tools);
@@ -236,7 +235,7 @@ impl Peer {
         {
             transport.blocked = false;
         }
-        if self.is_paused(now) {
+        if self.injector.is_paused(now) {
             return; // its timer has it look again
         }
         if self.is_open(now, tools) && readiness.is_readable() {
@@ -247,9 +246,7 @@ impl Peer {
     /// Its timer fired, maybe early: a deadline that moves on does not move the timer.
     pub(crate) fn on_timer<W: Worker>(&mut self, now: Instant, tools: &mut Tools<W>) {
         self.timer = None;
-        if let Some(injector) = &mut self.injector
-            && injector.ends_pause(now)
-        {
+        if self.injector.ends_pause(now) {
             self.look_again(tools);
         }
         if self.session.poll_timeout().is_some_and(|deadline| deadline <= now) {
@@ -326,7 +323,7 @@ impl Peer {
                 SessionEvent::LearnedAddr(seen) => self.endpoint.learn(seen),
                 SessionEvent::Refused => self.tell(News::Refused),
                 SessionEvent::RemoteReset => {
-                    self.drop_late();
+                    self.injector.discard();
                     self.endpoint.queue.discard(&self.connection);
                     self.tell(News::RemoteReset);
                 }
@@ -349,53 +346,20 @@ impl Peer {
 
     /// A message arrived; injected delays may keep it from the application for a while.
     fn on_message<W>(&mut self, now: Instant, message: Message, tools: &mut Tools<W>) {
-        let (injection, kind) = (&self.endpoint.options.injection, self.session.peer().kind);
-        if injection.swallows(|| kind) {
+        let kind = self.session.peer().kind;
+        if self.endpoint.options.injection.swallows(|| kind) {
             return;
         }
-        let message = match &mut self.injector {
-            None => Some(message),
-            Some(injector) => injector.hold_back(now, injection, kind, message),
-        };
-        if let Some(message) = message {
+        if let Some(message) = self.injector.hold_back(now, kind, message) {
             self.deliver_message(message, tools);
         }
     }
 
     /// Delivers what was held back until `now`, or all of it.
     fn deliver_late<W>(&mut self, now: Option<Instant>, tools: &mut Tools<W>) {
-        while let Some(injector) = &mut self.injector
-            && let Some(message) = injector.take_late(now)
-        {
+        while let Some(message) = self.injector.take_late(now) {
             self.deliver_message(message, tools);
         }
-    }
-
-    fn drop_late(&mut self) {
-        if let Some(injector) = &mut self.injector {
-            injector.discard();
-        }
-    }
-
-    fn is_paused(&self, now: Instant) -> bool {
-        self.injector.as_ref().is_some_and(|injector| injector.is_paused(now))
-    }
-
-    /// A point where races lurk, for tests.
-    fn reach_race_point(&mut self, now: Instant) {
-        if let Some(injector) = &mut self.injector {
-            injector.pause(now, &self.endpoint.options.injection);
-        }
-    }
-
-    fn breaks_socket(&mut self) -> bool {
-        let injection = &self.endpoint.options.injection;
-        self.injector.as_mut().is_some_and(|injector| injector.breaks_socket(injection))
-    }
-
-    fn congests(&mut self) -> bool {
-        let injection = &self.endpoint.options.injection;
-        self.injector.as_mut().is_some_and(|injector| injector.congests(injection))
     }
 
     fn deliver_message<W>(&mut self, message: Message, tools: &mut Tools<W>) {
@@ -421,7 +385,7 @@ impl Peer {
     fn on_session_reset(&mut self) {
         let silent = self.connection.has(Flag::Down);
         self.connection.raise(Flag::Closed);
-        self.drop_late();
+        self.injector.discard();
         self.endpoint.registry.unlist(&self.connection);
         self.endpoint.queue.discard(&self.connection);
         if !silent {
@@ -516,7 +480,7 @@ impl Peer {
         self.stats.bytes_received += session.stats().bytes_received;
         let outcome = self.session.adopt(now, session);
         self.log_fault(outcome);
-        self.reach_race_point(now);
+        self.injector.pause(now);
         self.attach(socket, true, tools);
         self.read_again(tools);
     }
@@ -529,7 +493,7 @@ impl Peer {
 
     fn connect<W: Worker>(&mut self, now: Instant, to: SocketAddr, tools: &mut Tools<W>) {
         self.hang_up(now, false, tools);
-        self.reach_race_point(now);
+        self.injector.pause(now);
         let ours = &self.endpoint.options;
         let options = ConnectOptions { bind: ours.connect_from, priority: ours.socket_priority };
         match tools.worker.connect(now, to, &options) {
@@ -577,7 +541,7 @@ impl Peer {
     fn receive<W: Worker>(&mut self, now: Instant, tools: &mut Tools<W>) {
         let mut left = READ_BYTES_PER_TURN;
         while left > 0 {
-            if self.transport.is_some() && self.breaks_socket() {
+            if self.transport.is_some() && self.injector.breaks_socket() {
                 self.on_trouble(now, &SocketError::Reset, tools);
                 return self.deliver(now, tools);
             }
@@ -622,16 +586,16 @@ impl Peer {
 
     /// Writes until the socket takes no more, there is nothing left, or its share is used up.
     fn transmit<W: Worker>(&mut self, now: Instant, tools: &mut Tools<W>) {
-        if self.is_paused(now) {
+        if self.injector.is_paused(now) {
             return;
         }
         let mut taken = 0;
         let trouble = loop {
-            if self.injector.is_some() && self.session.poll_transmit(now).is_some() {
-                if self.breaks_socket() {
+            if self.injector.is_active() && self.session.poll_transmit(now).is_some() {
+                if self.injector.breaks_socket() {
                     break SocketError::Reset;
                 }
-                if self.congests() {
+                if self.injector.congests() {
                     return self.look_again(tools);
                 }
             }
@@ -692,7 +656,7 @@ impl Peer {
 
     /// Keeps one timer at or before the session's deadline (contract K-6).
     fn arm<W>(&mut self, tools: &mut Tools<W>) {
-        let injected = self.injector.as_ref().and_then(|injector| injector.poll_timeout());
+        let injected = self.injector.poll_timeout();
         let Some(deadline) = self.session.poll_timeout().into_iter().chain(injected).min() else {
             return;
         };
