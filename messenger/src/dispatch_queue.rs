@@ -11,7 +11,7 @@
 use crate::clock::Clock;
 use crate::connection::Connection;
 use crate::dispatcher::Dispatchers;
-use crate::endpoint::{DieOn, Endpoint};
+use crate::endpoint::Endpoint;
 use crate::metrics::{Histogram, NamedCounters};
 use crate::priority_queue::{CONTROL_CLASS, PriorityQueue, Weights};
 use messenger_proto::message::{Message, PRIORITY_HIGHEST};
@@ -193,7 +193,7 @@ impl DispatchQueue {
         if let Err(message) = endpoint.dispatchers.dispatch(connection, message) {
             let kind = message.header.kind;
             tracing::error!(%connection, kind, "no dispatcher took this message; dropped");
-            DieOn::judge(endpoint.options.die_on.unhandled_msg, connection, "unhandled message");
+            endpoint.options.die_on.judge_unhandled(connection);
         }
     }
 

@@ -3,7 +3,7 @@
 //! Made by `start`, given up by `wait`: nothing of one life of a messenger is left in the next.
 
 use crate::clock::Clock;
-use crate::connection::{Connection, SendError};
+use crate::connection::{Connection, Flag, SendError};
 use crate::dispatch_queue::{DispatchQueue, News};
 use crate::dispatcher::Dispatchers;
 use crate::injection::Injection;
@@ -11,7 +11,10 @@ use crate::loopback::LocalQueue;
 use crate::priority_queue::Weights;
 use crate::registry::Registry;
 use messenger_proto::message::Message;
-use messenger_proto::{Action, EntityAddr, EntityAddrVec, Identity, Limits, PeerFacts, Step};
+use messenger_proto::{
+    Action, EntityAddr, EntityAddrVec, Identity, Interceptor, Limits, PeerFacts, ProtocolError,
+    Session, SessionStats, Step,
+};
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -46,8 +49,32 @@ pub(crate) struct DieOn {
 }
 
 impl DieOn {
+    /// About what a session received since `before`.
+    pub(crate) fn judge_received(
+        self,
+        connection: &Connection,
+        before: &SessionStats,
+        now: &SessionStats,
+    ) {
+        let old = self.old_message && now.duplicates > before.duplicates;
+        Self::judge(old, connection, "old message");
+        let gap = self.skipped_message && now.skipped > before.skipped;
+        Self::judge(gap, connection, "skipped message");
+    }
+
+    /// About how a peer broke the protocol.
+    pub(crate) fn judge_fault(self, connection: &Connection, error: &ProtocolError) {
+        let undecodable = matches!(error, ProtocolError::Payload { .. });
+        Self::judge(self.bad_msg && undecodable, connection, "bad message");
+    }
+
+    /// About a message that no dispatcher took.
+    pub(crate) fn judge_unhandled(self, connection: &Connection) {
+        Self::judge(self.unhandled_msg, connection, "unhandled message");
+    }
+
     /// Ends the process if `what` is one of the deadly sins.
-    pub(crate) fn judge(deadly: bool, connection: &Connection, what: &str) {
+    fn judge(deadly: bool, connection: &Connection, what: &str) {
         if deadly {
             tracing::error!(%connection, what, "ms_die_on: aborting");
             std::process::abort();
@@ -202,6 +229,34 @@ impl Endpoint {
 
     pub(crate) fn end_accepting(&self) {
         self.accepting.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Gives a new session what it needs of its connection.
+    pub(crate) fn furnish(&self, session: &mut Session, connection: &Connection) {
+        session.set_rx_buffers(Arc::clone(connection.rx_buffers()));
+        if let Some(intercept) = self.options.intercept.clone() {
+            let of = connection.clone();
+            session.set_interceptor(Interceptor::new(move |step| (intercept.0)(&of, step)));
+        }
+    }
+
+    /// Something happened to a connection: the application is told, unless it gave it up.
+    pub(crate) fn tell(&self, connection: &Connection, news: News) {
+        if !connection.is_down() {
+            self.queue.tell(connection.clone(), news);
+        }
+    }
+
+    /// A connection's session is over. No message follows the reset: the flag keeps new ones out,
+    /// then the queued ones go (D-14).
+    pub(crate) fn end(&self, connection: &Connection) {
+        let silent = connection.has(Flag::Down);
+        connection.raise(Flag::Closed);
+        self.registry.unlist(connection);
+        self.queue.discard(connection);
+        if !silent {
+            self.queue.tell(connection.clone(), News::Reset);
+        }
     }
 
     /// The session became usable: the queued callback first, then the fast one (D-6 to D-8).

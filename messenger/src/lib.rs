@@ -85,6 +85,7 @@
     reason = "a message that is not taken comes back in the error; a box would cost every one"
 )]
 
+mod accounts;
 mod clock;
 pub mod config;
 mod connection;

@@ -146,10 +146,7 @@ impl Reader {
                 }
                 Decision::Replace => Err((newcomer, Answer::Replace)),
                 Decision::Adopt => {
-                    // What was counted of the newcomer is in the counters already.
-                    let counted = newcomer.session.stats();
-                    state.stats.bytes_sent += counted.bytes_sent;
-                    state.stats.bytes_received += counted.bytes_received;
+                    state.accounts.take_over(&newcomer.session.stats());
                     log_fault(existing, session.adopt(now, newcomer.session));
                     state.link.hang_up();
                     state.link = Link::Open(newcomer.stream);

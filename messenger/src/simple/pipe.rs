@@ -18,6 +18,7 @@ use super::bell::Bell;
 use super::link::Link;
 use super::reader::Reader;
 use super::writer::Writer;
+use crate::accounts::Accounts;
 use crate::connection::{Connection, Flag, SendError};
 use crate::endpoint::Endpoint;
 use crate::error::Error;
@@ -25,7 +26,7 @@ use crate::injection::Injector;
 use crate::shell::Wanted;
 use crate::worker_loop::{Ask, facts_to_dial};
 use messenger_proto::message::Message;
-use messenger_proto::{Interceptor, Session, SessionEvent, SessionStats};
+use messenger_proto::{Session, SessionEvent};
 use std::collections::VecDeque;
 use std::fmt;
 use std::net::{SocketAddr, TcpStream};
@@ -64,12 +65,7 @@ pub(super) struct State {
     /// It takes one of the places for sessions that were accepted and are not ready.
     pub(super) accepting: bool,
     departed: bool,
-    /// Messages and bytes that went into the session and have not left it, as of the last look.
-    pub(super) queued: (usize, usize),
-    /// As of the last look.
-    pub(super) stats: SessionStats,
-    /// The facts that change while a session stands, as the handle shows them.
-    pub(super) keepalives: (Option<Instant>, Option<Duration>),
+    pub(super) accounts: Accounts,
 }
 
 /// Where the session is.
@@ -147,9 +143,7 @@ impl Pipe {
             injector: Injector::default(),
             accepting,
             departed: false,
-            queued: (0, 0),
-            stats: SessionStats::default(),
-            keepalives: (None, None),
+            accounts: Accounts::default(),
         };
         Arc::new(Self {
             simple: Arc::clone(simple),
@@ -196,8 +190,7 @@ impl Pipe {
                 return Err(SendError::Closed(message));
             };
             session.send(now, message)?;
-            state.queued.0 += 1;
-            state.queued.1 += len;
+            state.accounts.enter(len);
             Ok(())
         })
     }
@@ -255,12 +248,12 @@ impl Pipe {
         self.settle(&mut state, connection);
         state.link.hang_up();
         let session = std::mem::replace(&mut state.seat, Seat::Gone);
-        let (messages, bytes) = std::mem::take(&mut state.queued);
+        let mut accounts = std::mem::take(&mut state.accounts);
         let accepting = std::mem::take(&mut state.accepting);
         let held = (session, std::mem::take(&mut state.news), std::mem::take(&mut state.injector));
         drop(state);
         drop(held);
-        connection.release(messages, bytes);
+        accounts.close(connection);
         if accepting {
             endpoint.end_accepting();
         }
@@ -286,11 +279,7 @@ impl State {
         let Seat::Here(session) = &mut self.seat else {
             return;
         };
-        session.set_rx_buffers(Arc::clone(connection.rx_buffers()));
-        if let Some(intercept) = endpoint.options.intercept.clone() {
-            let of = connection.clone();
-            session.set_interceptor(Interceptor::new(move |step| (intercept.0)(&of, step)));
-        }
+        endpoint.furnish(session, connection);
     }
 }
 

@@ -13,7 +13,7 @@
 use super::link::Link;
 use super::pipe::{Pipe, SHORTEST_LIMIT, Seat};
 use super::settling::log_fault;
-use crate::connection::{Connection, Flag};
+use crate::connection::Connection;
 use crate::dispatch_queue::News;
 use crate::endpoint::{Delivered, Endpoint};
 use messenger_proto::message::Message;
@@ -212,14 +212,14 @@ impl Reader {
             }
             SessionEvent::Ident(ident) => self.introduce(&ident),
             SessionEvent::LearnedAddr(seen) => self.endpoint.learn(seen),
-            SessionEvent::Refused => self.tell(News::Refused),
+            SessionEvent::Refused => self.endpoint.tell(&self.connection, News::Refused),
             SessionEvent::RemoteReset => {
                 self.endpoint.queue.discard(&self.connection);
-                self.tell(News::RemoteReset);
+                self.endpoint.tell(&self.connection, News::RemoteReset);
             }
             SessionEvent::Reset(reason) => {
                 tracing::debug!(connection = %self.connection, %reason, "session ended");
-                self.on_session_reset();
+                self.endpoint.end(&self.connection);
             }
             other => tracing::warn!(event = ?other, "unknown session event"),
         }
@@ -236,23 +236,6 @@ impl Reader {
             Delivered::Queued => counters.queued += 1,
         });
         delivered == Delivered::Fast
-    }
-
-    /// No message follows the reset: the flag keeps new ones out, then the queued ones go (D-14).
-    fn on_session_reset(&self) {
-        let silent = self.connection.has(Flag::Down);
-        self.connection.raise(Flag::Closed);
-        self.endpoint.registry.unlist(&self.connection);
-        self.endpoint.queue.discard(&self.connection);
-        if !silent {
-            self.endpoint.queue.tell(self.connection.clone(), News::Reset);
-        }
-    }
-
-    fn tell(&self, news: News) {
-        if !self.connection.is_down() {
-            self.endpoint.queue.tell(self.connection.clone(), news);
-        }
     }
 }
 

@@ -3,7 +3,7 @@
 use super::link::Link;
 use super::pipe::{Pipe, Seat, State};
 use crate::connection::{Connection, Flag};
-use crate::endpoint::{DieOn, Endpoint};
+use crate::endpoint::Endpoint;
 use messenger_proto::{ProtocolError, Session, SessionEvent, TransportNews};
 use std::fmt;
 use std::net::TcpStream;
@@ -34,29 +34,11 @@ impl Pipe {
         if !session.is_ready() {
             connection.lower(Flag::Ready);
         }
-        let (bytes, messages) = session.queued();
-        let left = (state.queued.0.saturating_sub(messages), state.queued.1.saturating_sub(bytes));
-        if left != (0, 0) {
-            connection.release(left.0, left.1);
-            state.queued = (messages, bytes);
-        }
-        let (before, stats) = (state.stats, session.stats());
         let die_on = endpoint.options.die_on;
-        let old = die_on.old_message && stats.duplicates > before.duplicates;
-        DieOn::judge(old, connection, "old message");
-        let gap = die_on.skipped_message && stats.skipped > before.skipped;
-        DieOn::judge(gap, connection, "skipped message");
         self.simple.count(|counters| {
             counters.turns += 1;
-            counters.add_session(&before, &stats);
+            state.accounts.settle(session, connection, die_on, counters);
         });
-        state.stats = stats;
-        let facts = session.peer();
-        let keepalives = (facts.last_keepalive, facts.last_keepalive_ack);
-        if keepalives != state.keepalives {
-            state.keepalives = keepalives;
-            connection.set_facts(facts);
-        }
     }
 
     /// The session's stream broke, or could not be had.
@@ -185,9 +167,8 @@ pub(super) fn log_fault(connection: &Connection, outcome: Result<(), ProtocolErr
     let Err(error) = outcome else {
         return;
     };
-    let endpoint = connection.endpoint();
-    let dies = endpoint.is_some_and(|endpoint| endpoint.options.die_on.bad_msg);
-    let bad = matches!(error, ProtocolError::Payload { .. });
-    DieOn::judge(dies && bad, connection, "bad message");
+    if let Some(endpoint) = connection.endpoint() {
+        endpoint.options.die_on.judge_fault(connection, &error);
+    }
     tracing::debug!(%connection, %error, "peer broke the protocol");
 }

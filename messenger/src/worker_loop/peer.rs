@@ -4,20 +4,21 @@ use super::batch::Batch;
 use super::command::{Ask, Command, Newcomer};
 use super::processor::Accepted;
 use super::{Dial, Fate, READ_BYTES_PER_TURN, SEND_BYTES_PER_TURN, Target, Tools};
+use crate::accounts::Accounts;
 use crate::connection::{Connection, Flag};
 use crate::dispatch_queue::News;
-use crate::endpoint::{Delivered, DieOn, Endpoint};
+use crate::endpoint::{Delivered, Endpoint};
 use crate::event_center::TimerId;
 use crate::injection::Injector;
 use crate::registry::RegistryClosed;
 use messenger_proto::{
-    EntityAddrVec, GATHER_MAX, Interceptor, Message, PeerFacts, PeerIdent, ProtocolError, Session,
-    SessionEvent, SessionStats, TransportNews, Verdict,
+    EntityAddrVec, GATHER_MAX, Message, PeerFacts, PeerIdent, ProtocolError, Session, SessionEvent,
+    TransportNews, Verdict,
 };
 use netstack::stack::{ConnectOptions, ConnectedSocket, Readiness, Received, SocketError, Worker};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// A session and what its worker keeps with it.
 #[derive(Debug)]
@@ -36,12 +37,7 @@ pub(crate) struct Peer {
     admitted: bool,
     /// An older session of its peer decides about it.
     judged: bool,
-    /// Messages and bytes that went into the session and have not left it, as of the last look.
-    queued: (usize, usize),
-    /// As of the last look.
-    stats: SessionStats,
-    /// The facts that change while a session stands, as the handle shows them.
-    keepalives: (Option<Instant>, Option<Duration>),
+    accounts: Accounts,
     injector: Injector,
 }
 
@@ -135,11 +131,7 @@ impl Peer {
         connection.set_slot(Some(key));
         let to_unblock = connection.clone();
         session.set_unblock(Arc::new(move || to_unblock.unblock()));
-        session.set_rx_buffers(Arc::clone(connection.rx_buffers()));
-        if let Some(intercept) = endpoint.options.intercept.clone() {
-            let of = connection.clone();
-            session.set_interceptor(Interceptor::new(move |step| (intercept.0)(&of, step)));
-        }
+        endpoint.furnish(&mut session, &connection);
         let injector = endpoint.options.injection.injector(connection.id());
         tools.counters.created_connections += 1;
         Self {
@@ -153,9 +145,7 @@ impl Peer {
             accepting: false,
             admitted: false,
             judged: false,
-            queued: (0, 0),
-            stats: SessionStats::default(),
-            keepalives: (None, None),
+            accounts: Accounts::default(),
             injector,
         }
     }
@@ -205,8 +195,7 @@ impl Peer {
         let len = message.payload_len();
         match self.session.send(now, message) {
             Ok(()) => {
-                self.queued.0 += 1;
-                self.queued.1 += len;
+                self.accounts.enter(len);
             }
             // It ended after the sender had looked: as if the message had been lost on the way.
             Err(error) => {
@@ -284,7 +273,7 @@ impl Peer {
     pub(crate) fn leave<W: Worker>(mut self, now: Instant, tools: &mut Tools<W>) {
         self.hang_up(now, false, tools);
         self.settle(tools);
-        self.connection.release(self.queued.0, self.queued.1);
+        self.accounts.close(&self.connection);
         if let Some(timer) = self.timer.take() {
             tools.center.cancel_timer(timer);
         }
@@ -321,15 +310,16 @@ impl Peer {
                 SessionEvent::Ident(ident) => self.introduce(now, ident),
                 SessionEvent::Ready { accepted, .. } => self.on_session_ready(accepted),
                 SessionEvent::LearnedAddr(seen) => self.endpoint.learn(seen),
-                SessionEvent::Refused => self.tell(News::Refused),
+                SessionEvent::Refused => self.endpoint.tell(&self.connection, News::Refused),
                 SessionEvent::RemoteReset => {
                     self.injector.discard();
                     self.endpoint.queue.discard(&self.connection);
-                    self.tell(News::RemoteReset);
+                    self.endpoint.tell(&self.connection, News::RemoteReset);
                 }
                 SessionEvent::Reset(reason) => {
                     tracing::debug!(connection = %self.connection, %reason, "session ended");
-                    self.on_session_reset();
+                    self.injector.discard();
+                    self.endpoint.end(&self.connection);
                 }
                 // Parked; `is_ready` below says so.
                 SessionEvent::Standby => {}
@@ -378,25 +368,6 @@ impl Peer {
         if !self.connection.is_down() {
             self.connection.raise(Flag::Ready);
             self.endpoint.tell_ready(&self.connection, accepted);
-        }
-    }
-
-    /// No message follows the reset: the flag keeps new ones out, then the queued ones go (D-14).
-    fn on_session_reset(&mut self) {
-        let silent = self.connection.has(Flag::Down);
-        self.connection.raise(Flag::Closed);
-        self.injector.discard();
-        self.endpoint.registry.unlist(&self.connection);
-        self.endpoint.queue.discard(&self.connection);
-        if !silent {
-            let connection = self.connection.clone();
-            self.endpoint.queue.tell(connection, News::Reset);
-        }
-    }
-
-    fn tell(&self, news: News) {
-        if !self.connection.is_down() {
-            self.endpoint.queue.tell(self.connection.clone(), news);
         }
     }
 
@@ -475,9 +446,7 @@ impl Peer {
     ) {
         self.hang_up(now, false, tools);
         let Donation { session, socket } = donation;
-        // What was counted of the newcomer is in the worker's counters already.
-        self.stats.bytes_sent += session.stats().bytes_sent;
-        self.stats.bytes_received += session.stats().bytes_received;
+        self.accounts.take_over(&session.stats());
         let outcome = self.session.adopt(now, session);
         self.log_fault(outcome);
         self.injector.pause(now);
@@ -672,26 +641,8 @@ impl Peer {
 
     /// Brings the handle and the counters up to date.
     fn settle<W>(&mut self, tools: &mut Tools<W>) {
-        let (bytes, messages) = self.session.queued();
-        let left = (self.queued.0.saturating_sub(messages), self.queued.1.saturating_sub(bytes));
-        if left != (0, 0) {
-            self.connection.release(left.0, left.1);
-            self.queued = (messages, bytes);
-        }
-        let stats = self.session.stats();
         let die_on = self.endpoint.options.die_on;
-        let (old, skipped) = (self.stats.duplicates, self.stats.skipped);
-        DieOn::judge(die_on.old_message && stats.duplicates > old, &self.connection, "old message");
-        let gap = die_on.skipped_message && stats.skipped > skipped;
-        DieOn::judge(gap, &self.connection, "skipped message");
-        tools.counters.add_session(&self.stats, &stats);
-        self.stats = stats;
-        let facts = self.session.peer();
-        let keepalives = (facts.last_keepalive, facts.last_keepalive_ack);
-        if keepalives != self.keepalives {
-            self.keepalives = keepalives;
-            self.connection.set_facts(facts);
-        }
+        self.accounts.settle(&self.session, &self.connection, die_on, &mut tools.counters);
     }
 
     fn end_accepting(&mut self) {
@@ -702,9 +653,7 @@ impl Peer {
 
     fn log_fault(&self, outcome: Result<(), ProtocolError>) {
         if let Err(error) = outcome {
-            let deadly = self.endpoint.options.die_on.bad_msg
-                && matches!(error, ProtocolError::Payload { .. });
-            DieOn::judge(deadly, &self.connection, "bad message");
+            self.endpoint.options.die_on.judge_fault(&self.connection, &error);
             tracing::debug!(connection = %self.connection, %error, "peer broke the protocol");
         }
     }
