@@ -79,7 +79,6 @@ pub(crate) struct Tools<W> {
 /// One worker thread's whole state.
 pub(crate) struct WorkerLoop<W> {
     tools: Tools<W>,
-    clock: Clock,
     peers: Slab<Peer>,
     processors: Slab<Processor>,
     away: Away,
@@ -103,8 +102,7 @@ impl<W: Worker> WorkerLoop<W> {
         };
         Self {
             tools,
-            watch: Stopwatch::start(clock.clone()),
-            clock,
+            watch: Stopwatch::start(clock),
             peers: Slab::new(),
             processors: Slab::new(),
             away: Away::default(),
@@ -125,7 +123,7 @@ impl<W: Worker> WorkerLoop<W> {
         self.end_all(now, outcome.is_err());
         self.watch.lap();
         let until = now + STOP_GRACE;
-        while outcome.is_ok() && self.lingers() && self.clock.now() < until {
+        while outcome.is_ok() && self.lingers() && self.watch.now() < until {
             self.turn(Some(until))?;
         }
         outcome
@@ -207,14 +205,14 @@ impl<W: Worker> WorkerLoop<W> {
 
     /// When the next turn is due, apart from what arrives: for whoever turns it by hand.
     pub(crate) fn next_turn(&self) -> Option<Instant> {
-        let now = self.clock.now();
+        let now = self.watch.now();
         let Tools { worker, center, .. } = &self.tools;
         center.poll_timeout(now).into_iter().chain(worker.poll_timeout(now)).min()
     }
 
     /// Breaks the transport of one session, the `pick`-th modulo their number: for tests.
     pub(crate) fn break_transport(&mut self, pick: u64) -> bool {
-        let now = self.clock.now();
+        let now = self.watch.now();
         let having = self.peers.iter().filter(|(_, peer)| peer.has_transport());
         let keys: Vec<_> = having.map(|(key, _)| key).collect();
         let Some(index) = pick.checked_rem(keys.len() as u64) else {

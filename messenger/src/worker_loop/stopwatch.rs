@@ -22,6 +22,11 @@ impl Stopwatch {
         self.last
     }
 
+    /// The time at this moment; begins nothing.
+    pub(super) fn now(&self) -> Instant {
+        self.clock.now()
+    }
+
     /// Ends a phase: how long it was. One clock read.
     pub(super) fn lap(&mut self) -> Duration {
         let begin = std::mem::replace(&mut self.last, self.clock.now());
