@@ -60,11 +60,12 @@ interop: setup ## sessions with an independent speaker of the protocol: make int
 fuzz: setup ## every fuzz target for FUZZ_SECONDS each
 	FUZZ_SECONDS=$(FUZZ_SECONDS) HOST=$(HOST) FUZZ_FLAGS='$(FUZZ_FLAGS)' CARGO=$(CARGO) .ci/fuzz
 
-bench: setup ## the native worker alone: ns per transaction against the number of connections
+bench: setup ## ns per transaction of the native worker; what a stalled reader costs its neighbours
 	$(CARGO) bench --package netstack --no-default-features --bench native_worker
+	$(CARGO) bench --package messenger --no-default-features --bench stalled_reader
 
 soak: setup ## the synthetic workload without growth: make soak ROW=few STACK=posix MINUTES=10
-	@$(CARGO) run --release --package messenger --example soak \
+	@MALLOC_MMAP_THRESHOLD_=131072 $(CARGO) run --release --package messenger --example soak \
 		$(if $(filter dpdk,$(STACK)),,--no-default-features) \
 		-- --row $(ROW) --stack $(STACK) --minutes $(MINUTES)
 
