@@ -32,6 +32,8 @@ use synthetic::{Totals, Workload};
 const WARM_UP_ROUNDS: u64 = 2;
 /// Workers of each host.
 const WORKERS: u16 = 2;
+/// The servers' address and the clients', where the kernel has both.
+const IPS: [&str; 2] = ["127.0.0.1", "127.0.0.2"];
 
 fn main() -> ExitCode {
     let options = match Options::parse(std::env::args().skip(1)) {
@@ -57,16 +59,16 @@ struct Report {
     rounds: u64,
     totals: Totals,
     faults: u64,
-    levels: Option<[Level; 2]>,
+    /// After the rounds that warm up.
+    before: Level,
+    /// At the end.
+    after: Level,
 }
 
 /// Another transport comes in here.
 fn net(stack: Stack) -> Result<Box<dyn Net>, String> {
     match stack {
-        Stack::Posix => {
-            let ips = ["127.0.0.1", "127.0.0.2"];
-            Ok(Box::new(common::Posix::between(ips, WORKERS.into())))
-        }
+        Stack::Posix => Ok(Box::new(common::Posix::between(IPS, WORKERS.into()))),
         Stack::Sim => Ok(Box::new(common::sim::Sim::new(WORKERS))),
         #[cfg(feature = "dpdk")]
         Stack::Dpdk => Ok(Box::new(common::dpdk::Dpdk::borrow())),
@@ -74,9 +76,7 @@ fn net(stack: Stack) -> Result<Box<dyn Net>, String> {
         Stack::Dpdk => Err(String::from(
             "dpdk is not built in: run cargo without --no-default-features, as make soak does",
         )),
-        Stack::Simple => Err(String::from(
-            "simple has no messenger in this build: choose --stack posix, sim or dpdk",
-        )),
+        Stack::Simple => Ok(Box::new(common::Simple::between(IPS))),
     }
 }
 
@@ -88,7 +88,6 @@ fn soak(
 ) -> Result<(), String> {
     let end = began + options.time;
     let probes = Probes::start(net).map_err(|error| format!("cannot start: {error}"))?;
-    let mut level = None;
     while Instant::now() < end || report.rounds < WARM_UP_ROUNDS {
         let is_warm = report.rounds >= WARM_UP_ROUNDS;
         let seed = options.seed.wrapping_add(report.rounds);
@@ -102,14 +101,11 @@ fn soak(
             .map_err(|rule| format!("round {}, seed {seed}: {rule}", report.rounds))?;
         report.rounds += 1;
         if report.rounds == WARM_UP_ROUNDS {
-            level = Some(probes.level()?);
+            probes.level(&mut report.before)?;
         }
         print_progress(options, began.elapsed(), report);
     }
-    let level = level.expect("there were that many rounds");
-    let last = probes.level_no_higher_than(&level)?;
-    report.levels = Some([level, last]);
-    Ok(())
+    probes.level_no_higher_than(&report.before, &mut report.after)
 }
 
 fn print_progress(options: &Options, elapsed: Duration, report: &Report) {
@@ -136,10 +132,9 @@ fn print_summary(options: &Options, elapsed: Duration, report: &Report, failure:
     if std::io::stderr().is_terminal() {
         eprintln!();
     }
-    let Report { rounds, totals, faults, levels } = report;
-    let levels = levels.clone().unwrap_or_default();
-    let [rss_before, rss_after] = levels.each_ref().map(|level| level.rss_mb());
-    let [fds_before, fds_after] = levels.each_ref().map(|level| level.fds);
+    let Report { rounds, totals, faults, before, after } = report;
+    let [rss_before, rss_after] = [before, after].map(Level::rss_mb);
+    let [fds_before, fds_after] = [before.fds, after.fds];
     let (row, stack, seconds) = (options.row, options.stack, elapsed.as_secs());
     let Totals { pings, pongs, forgotten, bytes, connects, drops, resets, remote_resets, .. } =
         *totals;
