@@ -10,4 +10,5 @@ mod intercept;
 mod lossless;
 mod pair;
 mod probe;
+mod races;
 mod stories;

@@ -202,6 +202,11 @@ impl Pair {
         self.pipes.get(pipe).is_some_and(|pipe| pipe.broken)
     }
 
+    /// Whether a session is on a TCP connection that it opened itself; none if it is on no one.
+    pub(crate) fn dialled(&self, host: usize, slot: usize) -> Option<bool> {
+        self.hosts[host].slots[slot].pipe.map(|(_, end)| end == DIALLER)
+    }
+
     /// Breaks every TCP connection there is.
     pub(crate) fn cut(&mut self) {
         for pipe in &mut self.pipes {
@@ -264,13 +269,24 @@ impl Pair {
         slots.len() - 1
     }
 
-    /// One turn of a shell for one session: events, bytes out, bytes in.
+    /// One turn of a shell for one session: bytes out, bytes in, and the events of either.
     fn turn(&mut self, host: usize, slot: usize) -> bool {
+        let told = self.drain_events(host, slot);
+        let moved = self.move_bytes(host, slot);
+        self.drain_events(host, slot) | told | moved
+    }
+
+    fn drain_events(&mut self, host: usize, slot: usize) -> bool {
         let mut busy = false;
         while let Some(event) = self.hosts[host].slots[slot].session.poll_event() {
             self.on_event(host, slot, event);
             busy = true;
         }
+        busy
+    }
+
+    fn move_bytes(&mut self, host: usize, slot: usize) -> bool {
+        let mut busy = false;
         let at = &mut self.hosts[host].slots[slot];
         if at.unblocked.swap(false, Ordering::SeqCst) {
             at.session.handle_unblocked(self.now).ok();

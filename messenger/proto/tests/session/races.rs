@@ -1,0 +1,61 @@
+//! Two peers that dial each other at once. Between ourselves any rule would do that both sides
+//! share; this is msgr2's, which everybody else follows: the lower address wins.
+
+use messenger_proto::Policy;
+
+use crate::pair::{ALICE, BOB, Pair, identity, message};
+
+/// Two OSDs that raced on a real wire. Their nonces decide, low byte first: 0x2a before 0x90.
+const LOWER: &str = "v2:10.0.0.2:6802/32042";
+const HIGHER: &str = "v2:10.0.0.1:6810/32144";
+
+/// Alice is always a moment ahead of Bob.
+fn peers(alice: &str, bob: &str) -> Pair {
+    let alice = identity("osd.0", alice, Policy::lossless_peer());
+    Pair::of([alice, identity("osd.1", bob, Policy::lossless_peer())])
+}
+
+/// Both dial for the first time; whether it is Alice's dial that stands.
+fn first_dials(mut pair: Pair) -> bool {
+    pair.dial(ALICE);
+    pair.dial(BOB);
+    pair.send(ALICE, message(1));
+    pair.send(BOB, message(2));
+    pair.run();
+    assert_eq!((pair.received_tids(ALICE), pair.received_tids(BOB)), (vec![2], vec![1]));
+    let [alice, bob] = [ALICE, BOB].map(|host| pair.dialled(host, 0).unwrap());
+    assert_ne!(alice, bob, "two ends of one connection");
+    alice
+}
+
+/// A session breaks under both, with a message of each under way; whether it is Alice's dial that
+/// stands then.
+fn reconnects(mut pair: Pair) -> bool {
+    pair.dial(ALICE);
+    pair.run();
+    pair.silent = true;
+    let now = pair.now;
+    for (host, tid) in [(ALICE, 1), (BOB, 2)] {
+        pair.hosts[host].slots[0].session.send(now, message(tid)).unwrap();
+    }
+    pair.run();
+    pair.cut();
+    pair.silent = false;
+    pair.run();
+    assert_eq!((pair.received_tids(ALICE), pair.received_tids(BOB)), (vec![2], vec![1]));
+    let [alice, bob] = [ALICE, BOB].map(|host| pair.dialled(host, 0).unwrap());
+    assert_ne!(alice, bob, "two ends of one connection");
+    alice
+}
+
+#[test]
+fn of_two_first_dials_the_lower_address_s_stands() {
+    assert!(first_dials(peers(LOWER, HIGHER)));
+    assert!(!first_dials(peers(HIGHER, LOWER)));
+}
+
+#[test]
+fn of_two_reconnects_the_lower_address_s_stands() {
+    assert!(reconnects(peers(LOWER, HIGHER)));
+    assert!(!reconnects(peers(HIGHER, LOWER)));
+}
