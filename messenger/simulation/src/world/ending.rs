@@ -9,6 +9,9 @@ use std::time::Duration;
 
 /// Time after healing within which everything that was not excused has arrived.
 pub const DRAINED_WITHIN: Duration = Duration::from_secs(10);
+/// The same once everything works: less than sessions may be idle, so what was sent has to be
+/// acknowledged where it is, and does not leave by way of another reconnect.
+const ACKNOWLEDGED_WITHIN: Duration = Duration::from_secs(1);
 /// Time in which inboxes that were full have room again.
 const BREATH: Duration = Duration::from_millis(20);
 /// Time after which sessions that lost their transport unawares have noticed.
@@ -26,13 +29,17 @@ impl World {
     /// # Errors
     /// What is still missing after [`DRAINED_WITHIN`], or what happened that was not allowed.
     pub fn drain(&mut self) -> Result<(), String> {
+        self.drain_within(DRAINED_WITHIN)
+    }
+
+    fn drain_within(&mut self, time: Duration) -> Result<(), String> {
         self.run(BREATH)?;
         for (from, to) in self.dialling_pairs() {
             self.send(from, to, PROBE);
         }
-        let outcome = self.until(DRAINED_WITHIN, |world| world.first_undrained().is_none());
+        let outcome = self.until(time, |world| world.first_undrained().is_none());
         outcome.map_err(|error| match self.first_undrained() {
-            Some(what) => format!("not drained within {DRAINED_WITHIN:?}: {what}"),
+            Some(what) => format!("not drained within {time:?}: {what}"),
             None => error,
         })?;
         self.note(Event::Drained);
@@ -52,7 +59,7 @@ impl World {
             let arrived = self.until(DRAINED_WITHIN, |world| world.history().has_arrived(&label));
             arrived.map_err(|error| format!("{error}: {label:?} has not arrived"))?;
         }
-        self.drain()
+        self.drain_within(ACKNOWLEDGED_WITHIN)
     }
 
     /// Ends every messenger and looks for what is left.
