@@ -6,6 +6,7 @@
 //! included.
 
 use crate::connection::Connection;
+use crate::error::Error;
 use messenger_proto::{EntityAddrVec, IdentRequest, PeerIdent};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -36,21 +37,22 @@ pub(crate) struct Registry {
 pub(crate) struct RegistryClosed;
 
 impl Registry {
-    /// The connection registered under `addrs`, or the one that `make` makes.
+    /// The connection registered under `addrs`, or the one that `make` makes; without `addrs` it
+    /// is always a new one. Nobody finds the new one before `make` is done with it.
     pub(crate) fn find_or_insert(
         &self,
-        addrs: &EntityAddrVec,
-        make: impl FnOnce() -> Connection,
-    ) -> Result<(Connection, Found), RegistryClosed> {
+        addrs: Option<&EntityAddrVec>,
+        make: impl FnOnce() -> Result<Connection, Error>,
+    ) -> Result<(Connection, Found), Error> {
         let mut state = self.lock();
         if state.closed {
-            return Err(RegistryClosed);
+            return Err(Error::NotRunning);
         }
-        if let Some(listing) = state.find(addrs) {
+        if let Some(listing) = addrs.and_then(|addrs| state.find(addrs)) {
             return Ok((listing.connection.clone(), Found::Old));
         }
-        let connection = make();
-        state.insert(connection.clone(), Some(addrs.clone()));
+        let connection = make()?;
+        state.insert(connection.clone(), addrs.cloned());
         Ok((connection, Found::New))
     }
 

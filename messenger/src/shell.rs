@@ -6,7 +6,7 @@ use crate::connection::Connection;
 use crate::endpoint::Endpoint;
 use crate::error::Error;
 use crate::metrics::WorkerCounters;
-use crate::registry::{Found, Registry};
+use crate::registry::Registry;
 use crate::simple::Simple;
 use crate::tenant::Tenant;
 use crate::workers::ANSWER_WITHIN;
@@ -35,6 +35,13 @@ pub(crate) struct Wanted<'a> {
     /// The one among them to dial.
     pub(crate) target: EntityAddr,
     pub(crate) anonymous: bool,
+}
+
+impl Wanted<'_> {
+    /// The addresses under which one that is there will do.
+    pub(crate) fn shared(&self) -> Option<&EntityAddrVec> {
+        (!self.anonymous).then_some(self.addrs)
+    }
 }
 
 impl Shell {
@@ -153,20 +160,4 @@ impl Shell {
             Self::Simple(simple) => simple.runs_current_thread(),
         }
     }
-}
-
-/// The connection under the wanted addresses, or the one that `make` makes and that is listed then.
-pub(crate) fn find_or_make(
-    endpoint: &Endpoint,
-    wanted: Wanted<'_>,
-    make: impl FnOnce() -> Connection,
-) -> Result<(Connection, Found), Error> {
-    let found = if wanted.anonymous {
-        let connection = make();
-        let listed = endpoint.registry.insert(connection.clone());
-        listed.map(|()| (connection, Found::New))
-    } else {
-        endpoint.registry.find_or_insert(wanted.addrs, make)
-    };
-    found.map_err(|_| Error::NotRunning)
 }

@@ -22,7 +22,7 @@ use crate::error::Error;
 use crate::metrics::{Counters, WorkerCounters};
 use crate::registry::Found;
 use crate::seeds::Seeds;
-use crate::shell::{Wanted, find_or_make};
+use crate::shell::Wanted;
 use accepter::Accepter;
 use netstack::posix::PosixConfig;
 use netstack::stack::{ListenOptions, SocketError};
@@ -99,8 +99,8 @@ impl Simple {
         endpoint: &Arc<Endpoint>,
         wanted: Wanted<'_>,
     ) -> Result<Connection, Error> {
-        let make = || Pipe::dial(self, endpoint, wanted);
-        let (connection, found) = find_or_make(endpoint, wanted, make)?;
+        let make = || Ok(Pipe::dial(self, endpoint, wanted));
+        let (connection, found) = endpoint.registry.find_or_insert(wanted.shared(), make)?;
         if found == Found::New
             && let Some(pipe) = connection.pipe()
         {

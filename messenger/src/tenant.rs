@@ -5,7 +5,7 @@ use crate::endpoint::Endpoint;
 use crate::error::Error;
 use crate::metrics::WorkerCounters;
 use crate::registry::Found;
-use crate::shell::{Wanted, find_or_make};
+use crate::shell::Wanted;
 use crate::worker_loop::{Command, Dial, Listen, ListenerOwner, facts_to_dial};
 use crate::workers::{Gate, Workers};
 use netstack::stack::{ListenOptions, SocketError};
@@ -82,30 +82,24 @@ impl Tenant {
         wanted: Wanted<'_>,
     ) -> Result<Connection, Error> {
         let gate = self.workers.least_loaded().ok_or(Error::WorkersGone)?;
+        // It dials before anybody else finds it, so whatever they send comes behind that.
         let make = || {
             let facts = facts_to_dial(wanted.kind, wanted.addrs.clone(), wanted.target.socket);
-            Connection::new(endpoint, Arc::clone(gate), facts, wanted.anonymous)
+            let connection = Connection::new(endpoint, Arc::clone(gate), facts, wanted.anonymous);
+            let dial = Dial {
+                connection: connection.clone(),
+                endpoint: Arc::clone(endpoint),
+                peer_type: wanted.kind,
+                target: wanted.target,
+            };
+            let dialled = gate.send(Command::Dial(Box::new(dial)));
+            dialled.map(|()| connection).map_err(|_| Error::Busy)
         };
-        let found = find_or_make(endpoint, wanted, make);
-        let (connection, found) = found.inspect_err(|_| gate.drop_reference())?;
-        if found == Found::Old {
+        let found = endpoint.registry.find_or_insert(wanted.shared(), make);
+        if !matches!(found, Ok((_, Found::New))) {
             gate.drop_reference();
-            return Ok(connection);
         }
-        let dial = Dial {
-            connection: connection.clone(),
-            endpoint: Arc::clone(endpoint),
-            peer_type: wanted.kind,
-            target: wanted.target,
-        };
-        if gate.send(Command::Dial(Box::new(dial))).is_ok() {
-            return Ok(connection);
-        }
-        // Somebody else may have found it meanwhile: to them it has ended.
-        connection.mark_down();
-        endpoint.registry.forget(&connection);
-        gate.drop_reference();
-        Err(Error::Busy)
+        found.map(|(connection, _)| connection)
     }
 
     pub(crate) fn workers(&self) -> &Workers {

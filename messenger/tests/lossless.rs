@@ -6,7 +6,8 @@
 mod common;
 
 use common::*;
-use messenger::{Config, Connection, Policy};
+use messenger::{Config, ConnectOptions, Connection, Policy};
+use std::sync::Barrier;
 use std::time::Duration;
 
 /// Runs each scenario on each stack.
@@ -29,6 +30,7 @@ on_every_stack!(
     exactly_once_for_many_through_broken_sockets,
     sessions_marked_down_amid_broken_sockets_harm_no_others,
     peers_that_dial_each_other_race,
+    threads_that_find_a_connection_as_it_is_made_lose_nothing,
     a_parked_session_resumes_on_send,
     a_server_is_told_that_its_client_started_over,
 );
@@ -195,6 +197,34 @@ fn a_server_is_told_that_its_client_started_over(net: &impl Net) {
     send(&again, ping(2));
     server.recorder.wait_for(&Saw::Fast(2));
     server.recorder.wait_for(&Saw::RemoteReset);
+    client.end();
+    server.end();
+}
+
+fn threads_that_find_a_connection_as_it_is_made_lose_nothing(net: &impl Net) {
+    const ROUNDS: u64 = 200;
+    const THREADS: u64 = 3;
+    let server = server_with(net, Recorder::fast(), config(), Policy::stateful_server());
+    let client = client_with(net, Recorder::fast(), config(), Policy::lossless_client());
+    let together = Barrier::new(THREADS as usize);
+    let kind = server.messenger.name().kind;
+    std::thread::scope(|scope| {
+        for thread in 0..THREADS {
+            let (client, server, together) = (&client, &server, &together);
+            scope.spawn(move || {
+                for round in 0..ROUNDS {
+                    together.wait();
+                    let options = ConnectOptions::default();
+                    let found = client.messenger.connect_to(kind, &server.addrs, options).unwrap();
+                    found.send_message(ping(thread)).unwrap();
+                    let all = ((round + 1) * THREADS) as usize;
+                    server.recorder.wait_for_messages(all);
+                    together.wait();
+                    found.mark_down();
+                }
+            });
+        }
+    });
     client.end();
     server.end();
 }
