@@ -101,7 +101,8 @@ impl LoginServer {
         Ok(PendingLogin::new(name, claimed, random))
     }
 
-    /// Gives tickets to a client that has one for AUTH (cephx: separate ticket request).
+    /// Gives tickets to a client that has one for AUTH, but no other one for AUTH (cephx: separate
+    /// ticket request). The reply to an error is [`LoginServer::refuse_tickets`].
     pub fn grant_tickets(
         &self,
         payload: &[u8],
@@ -113,7 +114,8 @@ impl LoginServer {
         let auth = EntityType::Auth;
         let Verified { ticket, .. } = Verified::new(reader, auth, self.of(auth)?, now)?;
         version(reader, 1, "ticket request")?;
-        let wanted = Services::from_wire(reader.u32()?);
+        // Only who has the principal's key gets a longer life for its AUTH ticket.
+        let wanted = Services::from_wire(reader.u32()?).without(Services::only(auth));
         let Some(principal) = self.keyring.get(&ticket.name) else {
             return Err(CephxError::UnknownPrincipal(ticket.name));
         };
@@ -125,6 +127,15 @@ impl LoginServer {
         writer.i32(0);
         encode_list(&mut writer, &ticket.session_key, None, &issues);
         Ok(out.to_vec())
+    }
+
+    /// The reply to a ticket request that failed.
+    pub fn refuse_tickets(error: &CephxError) -> Vec<u8> {
+        let mut out = BytesMut::new();
+        let mut writer = Writer::new(&mut out);
+        writer.u16(OP_TICKETS);
+        writer.i32(error.errno());
+        out.to_vec()
     }
 
     /// Gives a service its secrets (cephx: rotating secrets), if `name`, who is logged in, is one.

@@ -149,13 +149,20 @@ fn tickets_are_asked_for_one_by_one_and_renewed() {
         assert!(tickets.due(osd, now).is_empty());
         assert_eq!(tickets.get(EntityType::Osd).unwrap().expires(), now + HOUR);
     }
+    let request = tickets.request(Services::ALL, NOW, &mut random).unwrap();
+    let reply = server.grant_tickets(&request, NOW, &mut random).unwrap();
+    let all_but_auth = Services::ALL.without(Services::only(EntityType::Auth));
+    assert_eq!(tickets.on_reply(&reply, NOW), Ok(all_but_auth), "AUTH takes a login");
+
     let late = NOW + 72 * HOUR;
     let refused = tickets.request(osd, late, &mut random).unwrap_err();
     assert_eq!(refused, CephxError::NoTicket(EntityType::Auth));
     let refused =
         server.grant_tickets(&tickets.request(osd, NOW, &mut random).unwrap(), late, &mut random);
     assert!(matches!(refused, Err(CephxError::Expired { .. })));
-    let refused = tickets.on_reply(&[0, 2, 0xf3, 0xff, 0xff, 0xff], NOW).unwrap_err();
+    let refusal = LoginServer::refuse_tickets(&refused.unwrap_err());
+    assert_eq!(refusal, hex("0002 f3ffffff"));
+    let refused = tickets.on_reply(&refusal, NOW).unwrap_err();
     assert_eq!((&refused, refused.errno()), (&CephxError::Refused { status: -13 }, -13));
 }
 
