@@ -5,6 +5,11 @@
 //!   to any other     u8 1,  u32 entity type, text id, u64 global_id
 //! ```
 
+pub mod cephx;
+pub mod keyring;
+pub mod name;
+pub mod secret;
+
 use bytes::BytesMut;
 
 use crate::denc::{DecodeError, Reader, Writer};

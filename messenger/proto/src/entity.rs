@@ -65,6 +65,12 @@ impl fmt::Display for EntityType {
 #[error("{0:?} is not an entity name such as osd.3 or client.?")]
 pub struct ParseEntityError(String);
 
+impl ParseEntityError {
+    pub(crate) fn new(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+}
+
 impl FromStr for EntityType {
     type Err = ParseEntityError;
 
@@ -72,7 +78,7 @@ impl FromStr for EntityType {
         Self::ALL
             .into_iter()
             .find(|kind| kind.as_str() == text)
-            .ok_or_else(|| ParseEntityError(text.to_owned()))
+            .ok_or_else(|| ParseEntityError::new(text))
     }
 }
 
@@ -119,7 +125,7 @@ impl FromStr for EntityName {
     type Err = ParseEntityError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let refused = || ParseEntityError(text.to_owned());
+        let refused = || ParseEntityError::new(text);
         let (kind, number) = text.split_once('.').ok_or_else(refused)?;
         let kind = kind.parse().map_err(|_| refused())?;
         let number = match number {

@@ -57,11 +57,11 @@ pub struct Utime {
 }
 
 impl Utime {
-    fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+    pub(crate) fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
         Ok(Self { seconds: reader.u32()?, nanoseconds: reader.u32()? })
     }
 
-    fn encode(&self, writer: &mut Writer<'_>) {
+    pub(crate) fn encode(&self, writer: &mut Writer<'_>) {
         writer.u32(self.seconds);
         writer.u32(self.nanoseconds);
     }
