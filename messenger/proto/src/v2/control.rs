@@ -57,11 +57,13 @@ pub struct Utime {
 }
 
 impl Utime {
-    pub(crate) fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+    /// Reads `u32` seconds, `u32` nanoseconds.
+    pub fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
         Ok(Self { seconds: reader.u32()?, nanoseconds: reader.u32()? })
     }
 
-    pub(crate) fn encode(&self, writer: &mut Writer<'_>) {
+    /// Writes what [`Utime::decode`] reads.
+    pub fn encode(&self, writer: &mut Writer<'_>) {
         writer.u32(self.seconds);
         writer.u32(self.nanoseconds);
     }

@@ -1,0 +1,115 @@
+//! What the monitor answers.
+
+use crate::commands;
+use messenger::{Connection, Dispatcher, Message};
+use messenger_ceph::{
+    Error, MConfig, MMonCommand, MMonGetMap, MMonGetVersion, MMonGetVersionReply, MMonMap,
+    MMonSubscribe, MMonSubscribeAck, MPing, MonMap, Payload, kind,
+};
+
+/// Peers with this feature renew no subscriptions, and wait for no confirmation.
+const FEATURE_STATEFUL_SUBSCRIPTIONS: u64 = 1 << 57;
+const SUBSCRIPTION_INTERVAL_SECONDS: u32 = 300;
+
+/// The only monitor of its cluster.
+pub(crate) struct Monitor {
+    map: MonMap,
+}
+
+impl Monitor {
+    pub(crate) fn new(map: MonMap) -> Self {
+        Self { map }
+    }
+
+    /// The answers to a message; none if it is not for monitors.
+    fn answers(
+        &self,
+        connection: &Connection,
+        message: &Message,
+    ) -> Option<Result<Vec<Message>, Error>> {
+        Some(match message.header.kind {
+            kind::PING => MPing::from_message(message).map(|_| vec![self.pong()]),
+            kind::MON_GET_MAP => MMonGetMap::from_message(message).map(|_| vec![self.map()]),
+            kind::MON_SUBSCRIBE => {
+                MMonSubscribe::from_message(message).map(|ask| self.subscribe(connection, &ask))
+            }
+            kind::MON_GET_VERSION => {
+                MMonGetVersion::from_message(message).map(|ask| vec![self.version(&ask)])
+            }
+            kind::MON_COMMAND => MMonCommand::from_message(message)
+                .map(|ask| vec![commands::run(&self.map, &ask).to_message()]),
+            kind::SHUTDOWN => Ok(Vec::new()),
+            _ => return None,
+        })
+    }
+
+    fn map(&self) -> Message {
+        MMonMap { map: self.map.clone() }.to_message()
+    }
+
+    fn pong(&self) -> Message {
+        let names = &self.map.ranks;
+        let report = serde_json::json!({ "mon_status": { "rank": 0, "quorum_names": names } });
+        MPing { report: Some(report.to_string()) }.to_message()
+    }
+
+    /// What there is at once. Nothing changes later, so nothing is kept of a subscription.
+    fn subscribe(&self, connection: &Connection, ask: &MMonSubscribe) -> Vec<Message> {
+        let mut answers = Vec::new();
+        if !connection.has_features(FEATURE_STATEFUL_SUBSCRIPTIONS) {
+            let interval_seconds = SUBSCRIPTION_INTERVAL_SECONDS;
+            let ack = MMonSubscribeAck { interval_seconds, fsid: self.map.fsid };
+            answers.push(ack.to_message());
+        }
+        for (what, subscription) in &ask.what {
+            match what.as_str() {
+                "monmap" if subscription.start <= self.map.epoch.into() => answers.push(self.map()),
+                "config" => answers.push(MConfig::default().to_message()),
+                _ => {} // maps of daemons that we do not have
+            }
+        }
+        answers
+    }
+
+    fn version(&self, ask: &MMonGetVersion) -> Message {
+        let newest = if ask.what == "monmap" { self.map.epoch.into() } else { 0 };
+        let handle = ask.handle;
+        MMonGetVersionReply { handle, newest, oldest: newest }.to_message()
+    }
+}
+
+impl Dispatcher for Monitor {
+    fn dispatch(&self, connection: &Connection, message: Message) -> Result<(), Message> {
+        match self.answers(connection, &message) {
+            None => return Err(message),
+            Some(Ok(answers)) => {
+                for answer in answers {
+                    let answer = answer.with_tid(message.header.tid);
+                    if let Err(error) = connection.send_message(answer) {
+                        eprintln!("mini_mon: no answer for {connection}: {error}");
+                    }
+                }
+            }
+            Some(Err(error)) => {
+                eprintln!("mini_mon: {connection}: {}", chain(&error));
+                connection.mark_down();
+            }
+        }
+        Ok(())
+    }
+
+    fn handle_reset(&self, _: &Connection) -> bool {
+        true // clients come and go
+    }
+}
+
+/// An error with its causes.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(&format!(": {error}"));
+        cause = error.source();
+    }
+    text
+}
