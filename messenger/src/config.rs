@@ -34,6 +34,9 @@ pub const OP_THREADS_MAX: u8 = 24;
 pub struct Config {
     /// The transport: `"async+posix"`, `"async+dpdk"` or `"simple"`.
     pub ms_type: MsType,
+    /// The transport of [`Messenger::create_client`](crate::Messenger::create_client), if not
+    /// that of `ms_type`.
+    pub ms_public_type: Option<MsType>,
     /// Worker threads of `async+posix`, 1 to 24; `async+dpdk` has one per queue.
     pub ms_async_op_threads: OpThreads,
     /// Lowest port tried when bound to port 0.
@@ -137,6 +140,7 @@ impl Default for Config {
         let non_zero = |count| NonZeroUsize::new(count).unwrap_or(NonZeroUsize::MIN);
         Self {
             ms_type: MsType::Posix,
+            ms_public_type: None,
             ms_async_op_threads: OpThreads::default(),
             ms_bind_port_min: 6800,
             ms_bind_port_max: 7568,

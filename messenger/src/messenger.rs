@@ -100,6 +100,16 @@ impl Messenger {
         Self::over(name, config, shell)
     }
 
+    /// As [`Messenger::create`], for clients of a cluster: over `ms_public_type`, where the
+    /// configuration names one (M-3).
+    ///
+    /// # Errors
+    /// As [`Messenger::create`].
+    pub fn create_client(name: EntityName, config: Config) -> Result<Self, Error> {
+        let ms_type = config.ms_public_type.unwrap_or(config.ms_type);
+        Self::create(name, Config { ms_type, ..config })
+    }
+
     /// A messenger over workers the caller started: a stack of its own, or a simulated one. What
     /// `config` says about transports is then of no account.
     ///

@@ -8,7 +8,7 @@ mod common;
 use common::*;
 use messenger::{
     Config, ConnectOptions, Connection, Dispatcher, DispatcherPriority, EntityAddr, EntityAddrVec,
-    EntityName, EntityType, Error, Message, Messenger, Policy, SendError, msg_type,
+    EntityName, EntityType, Error, Message, Messenger, MsType, Policy, SendError, msg_type,
 };
 use std::net::{SocketAddr, TcpListener};
 use std::num::NonZeroUsize;
@@ -690,4 +690,16 @@ fn strangers_are_turned_away(net: &impl Net) {
     drop(silent);
     client.end();
     server.end();
+}
+
+/// M-3.
+#[test]
+fn a_client_s_messenger_may_have_a_transport_of_its_own() {
+    let name = EntityName::new(EntityType::Client, 1);
+    let created = |ms_public_type| {
+        let config = Config { ms_public_type, ..Config::default() };
+        Messenger::create_client(name, config).unwrap().config().ms_type
+    };
+    assert_eq!(created(Some(MsType::Simple)), MsType::Simple);
+    assert_eq!(created(None), MsType::Posix);
 }
