@@ -161,6 +161,12 @@ pub enum ProtocolError {
         /// The type that answered.
         got: EntityType,
     },
+    /// The rules leave no authentication method towards the peer, or no connection mode for any.
+    #[error("no authentication method is configured towards a {peer}")]
+    NoAuthMethod {
+        /// The type of the peer.
+        peer: EntityType,
+    },
     /// The peer refuses each of our authentication methods.
     #[error("peer refuses authentication method {method} with {result}")]
     AuthRefused {
@@ -230,6 +236,7 @@ impl ProtocolError {
             Self::HandshakeTooLong { .. } => "handshake_too_long",
             Self::Payload { .. } => "payload",
             Self::WrongPeerType { .. } => "wrong_peer_type",
+            Self::NoAuthMethod { .. } => "no_auth_method",
             Self::AuthRefused { .. } => "auth_refused",
             Self::AuthMode { .. } => "auth_mode",
             Self::Signature => "signature",

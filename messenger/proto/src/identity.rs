@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::addr::EntityAddrVec;
+use crate::auth::Auth;
 use crate::entity::EntityName;
 use crate::policy::PolicySet;
 use crate::throttle::Throttle;
@@ -24,6 +25,8 @@ pub struct Identity {
     pub limits: Limits,
     /// Timers and switches.
     pub options: SessionOptions,
+    /// How we and our peers authenticate.
+    pub auth: Arc<Auth>,
     /// Ties `Instant`s to Unix time.
     pub anchor: UnixAnchor,
     /// The messenger's counter of connection attempts.

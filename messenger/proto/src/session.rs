@@ -42,6 +42,7 @@ use crate::v2::{Banner, Utime};
 
 mod admission;
 mod arbitrate;
+mod authenticate;
 mod event;
 mod fault;
 mod handshake;

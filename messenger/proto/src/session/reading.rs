@@ -167,11 +167,18 @@ impl Session {
                 self.on_auth_request(&Control::parse(payload)?);
                 Ok(())
             }
-            (Side::Dialler, Phase::Auth, Tag::AuthDone) => {
+            (Side::Acceptor, Phase::AuthMore, Tag::AuthRequestMore) => {
+                self.on_auth_request_more(&Control::parse(payload)?);
+                Ok(())
+            }
+            (Side::Dialler, Phase::Auth | Phase::AuthMore, Tag::AuthDone) => {
                 self.on_auth_done(&Control::parse(payload)?)
             }
-            (Side::Dialler, Phase::Auth, Tag::AuthBadMethod) => {
+            (Side::Dialler, Phase::Auth | Phase::AuthMore, Tag::AuthBadMethod) => {
                 self.on_auth_bad_method(&Control::parse(payload)?)
+            }
+            (Side::Dialler, Phase::Auth | Phase::AuthMore, Tag::AuthReplyMore) => {
+                self.on_auth_reply_more(&Control::parse(payload)?)
             }
             (_, Phase::Signature, Tag::AuthSignature) => {
                 self.on_signature(Control::parse(payload)?)

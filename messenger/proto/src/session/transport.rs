@@ -5,6 +5,7 @@ use crate::identity::SessionOptions;
 use crate::message::{MessagePermits, ReceiveStamps};
 use crate::rx_buffers::RxBuffers;
 use crate::session::admission::Admission;
+use crate::session::authenticate::Exchange;
 use crate::session::event::PeerIdent;
 use crate::session::inbox::Inbox;
 use crate::session::outbox::Outbox;
@@ -27,15 +28,17 @@ pub(super) enum Side {
 /// What is expected next.
 ///
 /// ```text
-///   dialler    Banner - Hello - Auth - Signature - Connecting ------------------> Ready
-///                                              \-- Resuming (old session) ------/
-///   acceptor   Banner - Hello - Auth - Signature - Accepting - Judging (verdict) -> Ready
+///   dialler    Banner - Hello - Auth (AuthMore) - Signature - Connecting ------------------> Ready
+///                                                         \-- Resuming (old session) ------/
+///   acceptor   Banner - Hello - Auth (AuthMore) - Signature - Accepting - Judging (verdict) -> Ready
 /// ```
 #[derive(Debug)]
 pub(super) enum Phase {
     Banner,
     Hello,
     Auth,
+    /// The method needs more than one round.
+    AuthMore,
     Signature,
     /// CLIENT_IDENT was sent.
     Connecting,
@@ -55,6 +58,7 @@ impl Phase {
             Self::Banner => "before the banner",
             Self::Hello => "before HELLO",
             Self::Auth => "during authentication",
+            Self::AuthMore => "during a round of authentication",
             Self::Signature => "before the signature",
             Self::Connecting => "while connecting",
             Self::Resuming => "while reconnecting",
@@ -101,6 +105,8 @@ pub(super) struct Transport {
     pub(super) reading: Reading,
     pub(super) inbox: Inbox,
     pub(super) outbox: Outbox,
+    /// The authentication under way.
+    pub(super) exchange: Option<Exchange>,
     /// Frames received before the session was ready.
     pub(super) handshake_frames: u32,
     /// SESSION_RETRY answers among them.
@@ -122,6 +128,7 @@ impl Transport {
             reading: Reading::BannerPrefix,
             inbox: Inbox::new(options.read_ahead_len),
             outbox: Outbox::default(),
+            exchange: None,
             handshake_frames: 0,
             retries: 0,
             lent: None,

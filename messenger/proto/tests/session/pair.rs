@@ -34,6 +34,7 @@ pub(crate) fn identity(name: &str, addr: &str, policy: Policy) -> Identity {
         policies: PolicySet::new(policy),
         limits: Limits::default(),
         options: SessionOptions::default(),
+        auth: Arc::default(),
         anchor,
         global_seq: GlobalSeq::new(),
         dispatch_throttle: None,

@@ -113,7 +113,7 @@ impl Probe {
     }
 
     pub(crate) fn auth_request() -> AuthRequest {
-        auth::request(EntityType::Client, "admin", 4242, EntityType::Osd)
+        auth::none::request(EntityType::Client, "admin", 4242, EntityType::Osd)
     }
 
     pub(crate) fn ident(&self) -> ClientIdent {
