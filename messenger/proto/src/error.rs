@@ -145,6 +145,12 @@ pub enum ProtocolError {
         /// Frames received.
         frames: u32,
     },
+    /// The peer says more before it has authenticated than we keep of strangers.
+    #[error("more than {limit} bytes before authentication")]
+    UnauthenticatedLen {
+        /// Bytes it may say.
+        limit: usize,
+    },
     /// A payload does not decode.
     #[error("payload of {what} does not decode: {error}")]
     Payload {
@@ -234,6 +240,7 @@ impl ProtocolError {
             Self::UnknownTag { .. } => "unknown_tag",
             Self::UnexpectedTag { .. } => "unexpected_tag",
             Self::HandshakeTooLong { .. } => "handshake_too_long",
+            Self::UnauthenticatedLen { .. } => "unauthenticated_len",
             Self::Payload { .. } => "payload",
             Self::WrongPeerType { .. } => "wrong_peer_type",
             Self::NoAuthMethod { .. } => "no_auth_method",

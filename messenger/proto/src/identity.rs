@@ -55,6 +55,10 @@ pub struct Limits {
     pub data_len: u32,
     /// Bytes of a control frame's payload; before a session is ready, of any frame's.
     pub control_len: u32,
+    /// Bytes that a peer which has not authenticated may have us hold: a quarter each for what is
+    /// read ahead, the frame being read, what was said so far, and our answers. So the quarter is
+    /// what it may say altogether.
+    pub unauthenticated_bytes: usize,
     /// Bytes of a banner's payload.
     pub banner_len: u16,
     /// Payload bytes a session queues for sending, sent but unacknowledged ones included. One
@@ -71,6 +75,7 @@ impl Default for Limits {
             middle_len: 16 << 20,
             data_len: 128 << 20,
             control_len: 64 << 10,
+            unauthenticated_bytes: 64 << 10,
             banner_len: 4 << 10,
             queue_bytes: 100 << 20,
             queue_messages: 10_000,

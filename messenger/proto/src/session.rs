@@ -53,6 +53,7 @@ mod queue;
 mod reading;
 mod ready;
 mod resume;
+mod transcript;
 mod transport;
 
 pub use arbitrate::Decision;
@@ -478,13 +479,13 @@ impl Session {
             State::Dialling { deadline } => deadline,
             _ => later(now, options.ready_timeout),
         };
-        let transport = Box::new(Transport::new(side, options));
+        let transport = Box::new(Transport::new(side, options, &self.identity.limits));
         self.progress = now;
         self.state = State::Open { transport, deadline };
         // An acceptor has no interceptor yet, see `set_interceptor`.
         if self.passes(Step::ClientBanner) {
             if let Some(transport) = self.transport() {
-                transport.outbox.write(|out| out.extend_from_slice(&Banner::OURS.encode()));
+                transport.send_banner(&Banner::OURS);
             }
             self.passes(Step::ClientBannerSent);
         }

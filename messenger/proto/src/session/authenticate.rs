@@ -10,6 +10,8 @@
 
 use std::sync::Arc;
 
+use aws_lc_rs::constant_time::verify_slices_are_equal;
+
 use crate::auth::{Accepting, Answer, AuthName, ClientAuth, Dialling, Grant, ServerAuth};
 use crate::entity::EntityType;
 use crate::error::ProtocolError;
@@ -17,11 +19,7 @@ use crate::session::transport::{Phase, Side};
 use crate::session::{Session, Step};
 use crate::v2::control::{
     AuthBadMethod, AuthDone, AuthReplyMore, AuthRequest, AuthRequestMore, AuthSignature,
-    SIGNATURE_LEN,
 };
-
-/// What method none signs with.
-const NO_SIGNATURE: AuthSignature = AuthSignature([0; SIGNATURE_LEN]);
 
 /// The authentication of one transport, from one of its ends.
 #[derive(Debug)]
@@ -138,20 +136,28 @@ impl Session {
     }
 
     /// AUTH_DONE went one way or the other: both sides sign.
-    fn granted(&mut self, grant: Grant) {
+    fn granted(&mut self, mut grant: Grant) {
         self.peer.global_id = grant.global_id;
-        self.peer.auth = grant.peer;
-        if let Some(transport) = self.transport() {
-            transport.exchange = None;
-            transport.send(&NO_SIGNATURE);
-            transport.phase = Phase::Signature;
-        }
+        self.peer.auth = grant.peer.take();
+        let read_ahead_len = self.identity.options.read_ahead_len;
+        let Some(transport) = self.transport() else {
+            return;
+        };
+        let said = transport.transcript.take().unwrap_or_default();
+        let ours = AuthSignature(grant.signature(said.received()));
+        let theirs = AuthSignature(grant.signature(said.sent()));
+        transport.exchange = None;
+        transport.inbox.set_ahead_len(read_ahead_len);
+        transport.send(&ours);
+        transport.phase = Phase::Signature(theirs);
     }
 
-    pub(super) fn on_signature(&mut self, signature: AuthSignature) -> Result<(), ProtocolError> {
-        if signature != NO_SIGNATURE {
-            return Err(ProtocolError::Signature);
-        }
+    pub(super) fn on_signature(
+        &mut self,
+        signature: &AuthSignature,
+        expected: &AuthSignature,
+    ) -> Result<(), ProtocolError> {
+        verify_slices_are_equal(&signature.0, &expected.0).map_err(|_| ProtocolError::Signature)?;
         self.begin_session();
         Ok(())
     }

@@ -41,7 +41,7 @@ impl Session {
         }
         match &mut transport.reading {
             Reading::BannerPrefix => {
-                let Some(prefix) = transport.inbox.take(PREFIX_LEN) else {
+                let Some(prefix) = transport.take(PREFIX_LEN)? else {
                     return Ok(false);
                 };
                 let prefix = prefix[..].try_into().expect("as long as asked for");
@@ -54,7 +54,8 @@ impl Session {
                 Ok(self.passes(step))
             }
             Reading::BannerPayload(len) => {
-                let Some(payload) = transport.inbox.take(*len) else {
+                let len = *len;
+                let Some(payload) = transport.take(len)? else {
                     return Ok(false);
                 };
                 let theirs = Banner::decode_payload(&payload)?;
@@ -70,7 +71,7 @@ impl Session {
                 Ok(true)
             }
             Reading::Preamble => {
-                let Some(preamble) = transport.inbox.take(PREAMBLE_LEN) else {
+                let Some(preamble) = transport.take(PREAMBLE_LEN)? else {
                     return Ok(false);
                 };
                 let preamble = preamble[..].try_into().expect("as long as asked for");
@@ -104,7 +105,11 @@ impl Session {
         };
         let (tag, limits) = (preamble.tag, self.identity.limits);
         if tag != Tag::Message.to_wire() {
-            preamble.check_lens(&[limits.control_len; SEGMENTS_MAX])?;
+            let mut control_len = limits.control_len;
+            if let Some(transcript) = &transport.transcript {
+                control_len = control_len.min(u32::try_from(transcript.room()).unwrap_or(u32::MAX));
+            }
+            preamble.check_lens(&[control_len; SEGMENTS_MAX])?;
             transport.reading = Reading::Body(Body {
                 assembly: Assembly::new(transport.wire, preamble),
                 stamps: ReceiveStamps::default(),
@@ -180,8 +185,9 @@ impl Session {
             (Side::Dialler, Phase::Auth | Phase::AuthMore, Tag::AuthReplyMore) => {
                 self.on_auth_reply_more(&Control::parse(payload)?)
             }
-            (_, Phase::Signature, Tag::AuthSignature) => {
-                self.on_signature(Control::parse(payload)?)
+            (_, Phase::Signature(expected), Tag::AuthSignature) => {
+                let expected = *expected;
+                self.on_signature(&Control::parse(payload)?, &expected)
             }
 
             (Side::Acceptor, Phase::Accepting, Tag::ClientIdent) => {

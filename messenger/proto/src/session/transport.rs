@@ -1,7 +1,9 @@
 //! One TCP connection under a session: its buffers, its wire format, how far it has come.
 
+use bytes::Bytes;
+
 use crate::error::ProtocolError;
-use crate::identity::SessionOptions;
+use crate::identity::{Limits, SessionOptions};
 use crate::message::{MessagePermits, ReceiveStamps};
 use crate::rx_buffers::RxBuffers;
 use crate::session::admission::Admission;
@@ -9,11 +11,17 @@ use crate::session::authenticate::Exchange;
 use crate::session::event::PeerIdent;
 use crate::session::inbox::Inbox;
 use crate::session::outbox::Outbox;
-use crate::v2::{Assembly, Control, Frame, Revision, Wire, header};
+use crate::session::transcript::Transcript;
+use crate::v2::control::AuthSignature;
+use crate::v2::{Assembly, Banner, Control, Frame, Revision, Wire, header};
 
 /// Frames a peer may send before the session is ready. An honest one needs about ten, and each
 /// refused attempt costs it one; this bounds what we answer.
 pub(super) const HANDSHAKE_FRAMES_MAX: u32 = 64;
+
+/// Places where the bytes of a peer that did not authenticate may be: read ahead, in the frame being
+/// read, in the transcript, and as many on their way out.
+const BUFFERS: usize = 4;
 
 /// Index of a message's data section among the segments of its frame.
 const DATA_SEGMENT: usize = 3;
@@ -39,7 +47,8 @@ pub(super) enum Phase {
     Auth,
     /// The method needs more than one round.
     AuthMore,
-    Signature,
+    /// Ours was sent, this is to be the peer's.
+    Signature(AuthSignature),
     /// CLIENT_IDENT was sent.
     Connecting,
     /// SESSION_RECONNECT was sent.
@@ -59,7 +68,7 @@ impl Phase {
             Self::Hello => "before HELLO",
             Self::Auth => "during authentication",
             Self::AuthMore => "during a round of authentication",
-            Self::Signature => "before the signature",
+            Self::Signature(_) => "before the signature",
             Self::Connecting => "while connecting",
             Self::Resuming => "while reconnecting",
             Self::Accepting => "while accepting",
@@ -107,6 +116,8 @@ pub(super) struct Transport {
     pub(super) outbox: Outbox,
     /// The authentication under way.
     pub(super) exchange: Option<Exchange>,
+    /// What was said so far; none any more once it is signed.
+    pub(super) transcript: Option<Box<Transcript>>,
     /// Frames received before the session was ready.
     pub(super) handshake_frames: u32,
     /// SESSION_RETRY answers among them.
@@ -120,15 +131,16 @@ pub(super) struct Transport {
 }
 
 impl Transport {
-    pub(super) fn new(side: Side, options: &SessionOptions) -> Self {
+    pub(super) fn new(side: Side, options: &SessionOptions, limits: &Limits) -> Self {
         Self {
             side,
             phase: Phase::Banner,
             wire: Wire { revision: Revision::Rev1, crc_data: options.crc_data },
             reading: Reading::BannerPrefix,
-            inbox: Inbox::new(options.read_ahead_len),
+            inbox: Inbox::new(options.read_ahead_len.min(limits.unauthenticated_bytes / BUFFERS)),
             outbox: Outbox::default(),
             exchange: None,
+            transcript: Some(Box::new(Transcript::new(limits.unauthenticated_bytes / BUFFERS))),
             handshake_frames: 0,
             retries: 0,
             lent: None,
@@ -165,8 +177,28 @@ impl Transport {
 
     /// Queues a control frame behind everything written so far.
     pub(super) fn send<C: Control>(&mut self, payload: &C) {
-        let wire = self.wire;
-        self.outbox.write(|out| wire.control(payload, out));
+        let (wire, transcript) = (self.wire, &mut self.transcript);
+        self.outbox.write(|out| {
+            let at = out.len();
+            wire.control(payload, out);
+            if let Some(transcript) = transcript {
+                transcript.send(&out[at..]);
+            }
+        });
+    }
+
+    /// Queues the banner, which comes before every frame.
+    pub(super) fn send_banner(&mut self, banner: &Banner) {
+        let bytes = banner.encode();
+        self.outbox.write(|out| out.extend_from_slice(&bytes));
+        if let Some(transcript) = &mut self.transcript {
+            transcript.send(&bytes);
+        }
+    }
+
+    /// The next `len` bytes, if they are all there.
+    pub(super) fn take(&mut self, len: usize) -> Result<Option<Bytes>, ProtocolError> {
+        take(&mut self.inbox, &mut self.transcript, len)
     }
 
     /// The frame whose body is being read, once its last byte is there.
@@ -187,7 +219,7 @@ impl Transport {
                 self.lent = Some(header.tid);
                 self.inbox.place(buffer);
             }
-            let Some(piece) = self.inbox.take(len) else {
+            let Some(piece) = take(&mut self.inbox, &mut self.transcript, len)? else {
                 return Ok(None);
             };
             body.assembly.push(piece)?;
@@ -204,4 +236,17 @@ impl Transport {
         self.inbox.end_frame();
         Ok(Some(received))
     }
+}
+
+/// The next piece of `len` bytes; until it is signed, a transcript keeps what it says.
+fn take(
+    inbox: &mut Inbox,
+    transcript: &mut Option<Box<Transcript>>,
+    len: usize,
+) -> Result<Option<Bytes>, ProtocolError> {
+    let piece = inbox.take(len);
+    if let (Some(piece), Some(transcript)) = (&piece, transcript) {
+        transcript.receive(piece)?;
+    }
+    Ok(piece)
 }
