@@ -269,6 +269,11 @@ impl Session {
         self.now = now;
         let options = &self.identity.options;
         let (ready_timeout, idle_timeout) = (options.ready_timeout, options.idle_timeout);
+        if let State::Open { transport, .. } = &mut self.state
+            && let Some(error) = transport.failed.take()
+        {
+            return self.fault(now, Fault::Protocol(error));
+        }
         let due = self.deadline().is_some_and(|deadline| deadline <= now);
         match &mut self.state {
             State::Backoff { .. } if due => self.start_dial(now),
@@ -463,6 +468,7 @@ impl Session {
     /// The watchdog or backoff of the current state (contracts K-4, K-5, L-10).
     fn deadline(&self) -> Option<Instant> {
         match &self.state {
+            State::Open { transport, .. } if transport.failed.is_some() => Some(self.now),
             State::Open { transport, .. } if transport.is_ready() => {
                 Some(later(self.progress, self.identity.options.idle_timeout))
             }

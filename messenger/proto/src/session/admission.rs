@@ -18,7 +18,6 @@ use crate::v2::Preamble;
 /// A message on its way through the gates.
 #[derive(Debug)]
 pub(super) struct Admission {
-    pub(super) preamble: Preamble,
     pub(super) stamps: ReceiveStamps,
     pub(super) permits: MessagePermits,
     gates: [Gate; 3],
@@ -59,13 +58,12 @@ impl Gate {
 impl Admission {
     pub(super) fn new(
         now: Instant,
-        preamble: Preamble,
+        preamble: &Preamble,
         policy: &Policy,
         dispatch: Option<&Arc<Throttle>>,
     ) -> Self {
         let len = preamble.payload_len();
         Self {
-            preamble,
             stamps: ReceiveStamps { recv: Some(now), ..ReceiveStamps::default() },
             permits: MessagePermits::default(),
             gates: [

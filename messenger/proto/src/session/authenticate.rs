@@ -12,7 +12,9 @@ use std::sync::Arc;
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 
-use crate::auth::{Accepting, Answer, AuthName, ClientAuth, Dialling, Grant, ServerAuth};
+use crate::auth::{
+    Accepting, Answer, AuthName, ClientAuth, ConnectionMode, Dialling, Grant, ServerAuth,
+};
 use crate::entity::EntityType;
 use crate::error::ProtocolError;
 use crate::session::transport::{Phase, Side};
@@ -20,6 +22,7 @@ use crate::session::{Session, Step};
 use crate::v2::control::{
     AuthBadMethod, AuthDone, AuthReplyMore, AuthRequest, AuthRequestMore, AuthSignature,
 };
+use crate::v2::keys::SECRET_LEN;
 
 /// The authentication of one transport, from one of its ends.
 #[derive(Debug)]
@@ -60,22 +63,26 @@ impl Session {
         }
     }
 
-    pub(super) fn on_auth_request(&mut self, request: &AuthRequest) {
-        if self.passes(Step::AuthRequestSeen) {
-            self.answer(|server| server.on_request(request));
+    pub(super) fn on_auth_request(&mut self, request: &AuthRequest) -> Result<(), ProtocolError> {
+        match self.passes(Step::AuthRequestSeen) {
+            true => self.answer(|server| server.on_request(request)),
+            false => Ok(()),
         }
     }
 
-    pub(super) fn on_auth_request_more(&mut self, more: &AuthRequestMore) {
-        self.answer(|server| server.on_more(&more.0));
+    pub(super) fn on_auth_request_more(
+        &mut self,
+        more: &AuthRequestMore,
+    ) -> Result<(), ProtocolError> {
+        self.answer(|server| server.on_more(&more.0))
     }
 
-    fn answer(&mut self, ask: impl FnOnce(&mut ServerAuth) -> Answer) {
+    fn answer(&mut self, ask: impl FnOnce(&mut ServerAuth) -> Answer) -> Result<(), ProtocolError> {
         let Some(transport) = self.transport() else {
-            return;
+            return Ok(());
         };
         let Some(Exchange::Server(server)) = &mut transport.exchange else {
-            return;
+            return Ok(());
         };
         match ask(server) {
             Answer::BadMethod(refused) => transport.send(&refused),
@@ -85,9 +92,10 @@ impl Session {
             }
             Answer::Done(done, grant) => {
                 transport.send(&done);
-                self.granted(grant);
+                self.granted(grant)?;
             }
         }
+        Ok(())
     }
 
     /// A refusal of a first request leaves the next method to try; later the server would not take
@@ -131,25 +139,30 @@ impl Session {
             return Ok(());
         };
         let grant = client.on_done(done)?;
-        self.granted(grant);
-        Ok(())
+        self.granted(grant)
     }
 
-    /// AUTH_DONE went one way or the other: both sides sign.
-    fn granted(&mut self, mut grant: Grant) {
+    /// AUTH_DONE went one way or the other: both sides sign, in the mode that was chosen.
+    fn granted(&mut self, mut grant: Grant) -> Result<(), ProtocolError> {
         self.peer.global_id = grant.global_id;
         self.peer.auth = grant.peer.take();
         let read_ahead_len = self.identity.options.read_ahead_len;
         let Some(transport) = self.transport() else {
-            return;
+            return Ok(());
         };
         let said = transport.transcript.take().unwrap_or_default();
         let ours = AuthSignature(grant.signature(said.received()));
         let theirs = AuthSignature(grant.signature(said.sent()));
+        if grant.mode == ConnectionMode::Secure {
+            let (len, expected) = (0, SECRET_LEN);
+            let secret = grant.connection_secret.take();
+            transport.secure(&secret.ok_or(ProtocolError::ConnectionSecret { len, expected })?)?;
+        }
         transport.exchange = None;
         transport.inbox.set_ahead_len(read_ahead_len);
         transport.send(&ours);
         transport.phase = Phase::Signature(theirs);
+        Ok(())
     }
 
     pub(super) fn on_signature(

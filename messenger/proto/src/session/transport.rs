@@ -1,6 +1,6 @@
 //! One TCP connection under a session: its buffers, its wire format, how far it has come.
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use crate::error::ProtocolError;
 use crate::identity::{Limits, SessionOptions};
@@ -13,7 +13,11 @@ use crate::session::inbox::Inbox;
 use crate::session::outbox::Outbox;
 use crate::session::transcript::Transcript;
 use crate::v2::control::AuthSignature;
-use crate::v2::{Assembly, Banner, Control, Frame, Revision, Wire, header};
+use crate::v2::preamble::SEGMENTS_MAX;
+use crate::v2::{
+    Banner, ConnectionSecret, Control, Decoder, Encoder, Frame, Preamble, Revision, Role, Tag,
+    Wire, header,
+};
 
 /// Frames a peer may send before the session is ready. An honest one needs about ten, and each
 /// refused attempt costs it one; this bounds what we answer.
@@ -80,7 +84,6 @@ impl Phase {
 
 /// Which bytes come next.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "one per transport; a box would cost every frame")]
 pub(super) enum Reading {
     BannerPrefix,
     BannerPayload(usize),
@@ -93,7 +96,8 @@ pub(super) enum Reading {
 /// A frame behind its preamble, with what its message holds.
 #[derive(Debug)]
 pub(super) struct Body {
-    pub(super) assembly: Assembly,
+    /// Most bytes of each segment.
+    pub(super) limits: [u32; SEGMENTS_MAX],
     pub(super) stamps: ReceiveStamps,
     pub(super) permits: MessagePermits,
 }
@@ -110,7 +114,10 @@ pub(super) struct Received {
 pub(super) struct Transport {
     pub(super) side: Side,
     pub(super) phase: Phase,
-    pub(super) wire: Wire,
+    /// Why nothing more can be written: the transport has to be given up.
+    pub(super) failed: Option<ProtocolError>,
+    pub(super) encoder: Encoder,
+    decoder: Decoder,
     pub(super) reading: Reading,
     pub(super) inbox: Inbox,
     pub(super) outbox: Outbox,
@@ -132,15 +139,19 @@ pub(super) struct Transport {
 
 impl Transport {
     pub(super) fn new(side: Side, options: &SessionOptions, limits: &Limits) -> Self {
+        let wire = Wire { revision: Revision::Rev1, crc_data: options.crc_data };
+        let unauthenticated_len = limits.unauthenticated_bytes / BUFFERS;
         Self {
             side,
             phase: Phase::Banner,
-            wire: Wire { revision: Revision::Rev1, crc_data: options.crc_data },
+            failed: None,
+            encoder: Encoder::new(wire),
+            decoder: Decoder::new(wire),
             reading: Reading::BannerPrefix,
-            inbox: Inbox::new(options.read_ahead_len.min(limits.unauthenticated_bytes / BUFFERS)),
+            inbox: Inbox::new(options.read_ahead_len.min(unauthenticated_len)),
             outbox: Outbox::default(),
             exchange: None,
-            transcript: Some(Box::new(Transcript::new(limits.unauthenticated_bytes / BUFFERS))),
+            transcript: Some(Box::new(Transcript::new(unauthenticated_len))),
             handshake_frames: 0,
             retries: 0,
             lent: None,
@@ -175,16 +186,54 @@ impl Transport {
         }
     }
 
+    /// The banners agree on how frames look.
+    pub(super) fn set_wire(&mut self, wire: Wire) {
+        (self.encoder, self.decoder) = (Encoder::new(wire), Decoder::new(wire));
+    }
+
+    /// Every later frame is sealed, both ways.
+    pub(super) fn secure(&mut self, secret: &ConnectionSecret) -> Result<(), ProtocolError> {
+        let role = match self.side {
+            Side::Dialler => Role::Client,
+            Side::Acceptor => Role::Server,
+        };
+        let (sealing, opening) = secret.keys(role, self.encoder.revision())?;
+        self.encoder.secure(sealing);
+        self.decoder.secure(opening);
+        Ok(())
+    }
+
     /// Queues a control frame behind everything written so far.
     pub(super) fn send<C: Control>(&mut self, payload: &C) {
-        let (wire, transcript) = (self.wire, &mut self.transcript);
-        self.outbox.write(|out| {
+        let (encoder, transcript) = (&mut self.encoder, &mut self.transcript);
+        let written = self.outbox.write(|out| {
             let at = out.len();
-            wire.control(payload, out);
+            encoder.control(payload, out)?;
             if let Some(transcript) = transcript {
                 transcript.send(&out[at..]);
             }
+            Ok(())
         });
+        if let Err(error) = written {
+            self.failed = Some(error);
+        }
+    }
+
+    /// Queues a message's frame; in crc mode its sections are referenced, not copied.
+    pub(super) fn send_message(&mut self, head: &[u8], sections: [&Bytes; SEGMENTS_MAX - 1]) {
+        let encoder = &mut self.encoder;
+        let write = |out: &mut BytesMut| {
+            encoder.begin(Tag::Message, |writer| writer.bytes(head), sections, out)
+        };
+        match self.outbox.write(write) {
+            Ok(tail) => {
+                for section in tail.sections {
+                    self.outbox.push(section);
+                }
+                self.outbox.write(|out| out.extend_from_slice(tail.epilogue.as_bytes()));
+            }
+            Err(error) => self.failed = Some(error),
+        }
     }
 
     /// Queues the banner, which comes before every frame.
@@ -198,7 +247,19 @@ impl Transport {
 
     /// The next `len` bytes, if they are all there.
     pub(super) fn take(&mut self, len: usize) -> Result<Option<Bytes>, ProtocolError> {
-        take(&mut self.inbox, &mut self.transcript, len)
+        let piece = self.inbox.take(len);
+        if let (Some(piece), Some(transcript)) = (&piece, &mut self.transcript) {
+            transcript.receive(piece)?;
+        }
+        Ok(piece)
+    }
+
+    /// The preamble of the next frame, once it is there.
+    pub(super) fn read_preamble(&mut self) -> Result<Option<Preamble>, ProtocolError> {
+        match self.take(self.decoder.head_len())? {
+            Some(head) => self.decoder.begin(head).map(Some),
+            None => Ok(None),
+        }
     }
 
     /// The frame whose body is being read, once its last byte is there.
@@ -206,47 +267,46 @@ impl Transport {
         &mut self,
         buffers: &RxBuffers,
     ) -> Result<Option<Received>, ProtocolError> {
-        let Reading::Body(body) = &mut self.reading else {
-            return Ok(None);
-        };
-        while let Some(len) = body.assembly.wants() {
+        while let Some(len) = self.decoder.wants() {
             if buffers.count() > 0
                 && !self.inbox.is_placed()
-                && let Some(head) = body.assembly.head_before(DATA_SEGMENT)
+                && let Some(head) = self.decoder.head_before(DATA_SEGMENT)
                 && let Ok((header, _)) = header::decode(head)
                 && let Some(buffer) = buffers.lend(header.tid, len)
             {
                 self.lent = Some(header.tid);
                 self.inbox.place(buffer);
             }
-            let Some(piece) = take(&mut self.inbox, &mut self.transcript, len)? else {
+            let Some(piece) = self.take(len)? else {
                 return Ok(None);
             };
-            body.assembly.push(piece)?;
+            self.decoder.push(piece)?;
         }
+        let Reading::Body(body) = std::mem::replace(&mut self.reading, Reading::Preamble) else {
+            return Ok(None);
+        };
+        let mut frame = self.decoder.finish(&body.limits)?;
         if let Some(tid) = self.lent.take() {
             buffers.spend(tid);
+        } else if buffers.count() > 0 && !self.decoder.reads_in_place() {
+            copy_to_posted(&mut frame, buffers);
         }
-        let received = Received {
-            frame: body.assembly.finish(),
-            stamps: body.stamps,
-            permits: std::mem::take(&mut body.permits),
-        };
-        self.reading = Reading::Preamble;
         self.inbox.end_frame();
-        Ok(Some(received))
+        Ok(Some(Received { frame, stamps: body.stamps, permits: body.permits }))
     }
 }
 
-/// The next piece of `len` bytes; until it is signed, a transcript keeps what it says.
-fn take(
-    inbox: &mut Inbox,
-    transcript: &mut Option<Box<Transcript>>,
-    len: usize,
-) -> Result<Option<Bytes>, ProtocolError> {
-    let piece = inbox.take(len);
-    if let (Some(piece), Some(transcript)) = (&piece, transcript) {
-        transcript.receive(piece)?;
+/// What was sealed or packed could not arrive in a buffer of the application, but ends there.
+fn copy_to_posted(frame: &mut Frame, buffers: &RxBuffers) {
+    let [head, .., data] = &mut frame.segments;
+    if frame.tag == Tag::Message.to_wire()
+        && !frame.aborted
+        && !data.is_empty()
+        && let Ok((header, _)) = header::decode(head)
+        && let Some(mut buffer) = buffers.lend(header.tid, data.len())
+    {
+        buffer.copy_from_slice(data);
+        *data = buffer.freeze();
+        buffers.spend(header.tid);
     }
-    Ok(piece)
 }

@@ -19,7 +19,7 @@ use crate::v2::frame::Epilogue;
 use crate::v2::keys::{OpeningKey, SealingKey};
 use crate::v2::preamble::{PREAMBLE_LEN, Preamble, SEGMENTS_MAX};
 use crate::v2::sealed::{self, Opening};
-use crate::v2::{Assembly, Control, Frame, Tag, Wire};
+use crate::v2::{Assembly, Control, Frame, Revision, Tag, Wire};
 
 /// What follows the bytes that [`Encoder::begin`] wrote: first the sections, then the epilogue. Any
 /// of them may be empty.
@@ -58,6 +58,16 @@ impl Encoder {
     pub fn secure(&mut self, key: SealingKey) {
         self.wire.revision = key.revision();
         self.key = Some(Box::new(key));
+    }
+
+    /// The format of its frames.
+    pub fn revision(&self) -> Revision {
+        self.wire.revision
+    }
+
+    /// Whether later frames are sealed.
+    pub fn is_secure(&self) -> bool {
+        self.key.is_some()
     }
 
     /// Compresses later frames as agreed.
@@ -230,6 +240,21 @@ impl Decoder {
             Pending::None => None,
             Pending::Plain(assembly) => assembly.wants(),
             Pending::Sealed(opening) => opening.wants(self.wire.revision),
+        }
+    }
+
+    /// Whether the segments of the frame being read are the bytes on the wire, so that one may
+    /// arrive where it is to stay.
+    pub fn reads_in_place(&self) -> bool {
+        matches!(&self.frame, Pending::Plain(assembly) if !assembly.preamble().compressed)
+    }
+
+    /// The first segment of a frame that is read in place, while the given other one is the next
+    /// piece.
+    pub fn head_before(&self, segment: usize) -> Option<&[u8]> {
+        match &self.frame {
+            Pending::Plain(assembly) if self.reads_in_place() => assembly.head_before(segment),
+            _ => None,
         }
     }
 
