@@ -10,7 +10,8 @@
 //!
 //! An exchange belongs to one transport and one side of it; what it may use, [`Auth`], belongs to
 //! the messenger. Both sides end with a [`Grant`], which says how the transport goes on. Methods are
-//! arms of two private enums, one a side; [`none`] needs a single round and keeps nothing.
+//! arms of two private enums, one a side: [`none`] needs a single round and keeps nothing, [`cephx`]
+//! goes on about the [`Secrets`] of the messenger.
 
 use std::sync::Arc;
 
@@ -22,6 +23,7 @@ pub mod name;
 pub mod none;
 mod rules;
 pub mod secret;
+mod secrets;
 mod server;
 
 pub use cephx::Caps;
@@ -31,6 +33,7 @@ pub use keyring::Keyring;
 pub use name::AuthName;
 pub use rules::{AuthMethod, AuthRules, ConnectionMode, ParseAuthError, Terms, parse_list};
 pub use secret::Key;
+pub use secrets::Secrets;
 pub use server::{Accepting, Answer, ServerAuth};
 
 /// What all authentications of one messenger share. The default believes everybody and encrypts
@@ -39,11 +42,18 @@ pub use server::{Accepting, Answer, ServerAuth};
 pub struct Auth {
     /// Which methods and connection modes are allowed, towards whom.
     pub rules: AuthRules,
+    /// What method cephx needs; without it, that method is out of question.
+    pub secrets: Option<Secrets>,
 }
 
 impl Auth {
-    /// Authentication by these rules.
+    /// Authentication by these rules, without secrets.
     pub fn new(rules: AuthRules) -> Arc<Self> {
-        Arc::new(Self { rules })
+        Arc::new(Self { rules, secrets: None })
+    }
+
+    /// Authentication by these rules, with secrets for method cephx.
+    pub fn with_secrets(rules: AuthRules, secrets: Secrets) -> Arc<Self> {
+        Arc::new(Self { rules, secrets: Some(secrets) })
     }
 }

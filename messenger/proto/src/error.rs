@@ -1,6 +1,7 @@
 //! What a peer can do wrong, with the numbers a person needs to find out why.
 
 use crate::addr::{EntityAddr, EntityAddrVec};
+use crate::auth::cephx::CephxError;
 use crate::denc::DecodeError;
 use crate::entity::EntityType;
 
@@ -173,6 +174,9 @@ pub enum ProtocolError {
         /// The type of the peer.
         peer: EntityType,
     },
+    /// Method cephx cannot go on: what the peer sent is wrong, or a ticket is missing.
+    #[error(transparent)]
+    Cephx(#[from] CephxError),
     /// The peer refuses each of our authentication methods.
     #[error("peer refuses authentication method {method} with {result}")]
     AuthRefused {
@@ -244,6 +248,7 @@ impl ProtocolError {
             Self::Payload { .. } => "payload",
             Self::WrongPeerType { .. } => "wrong_peer_type",
             Self::NoAuthMethod { .. } => "no_auth_method",
+            Self::Cephx(_) => "cephx",
             Self::AuthRefused { .. } => "auth_refused",
             Self::AuthMode { .. } => "auth_mode",
             Self::Signature => "signature",

@@ -9,6 +9,7 @@ use crate::auth::Auth;
 use crate::entity::EntityName;
 use crate::policy::PolicySet;
 use crate::throttle::Throttle;
+use crate::v2::Revision;
 
 /// Shared by the sessions of a messenger behind an `Arc`; replaced by a new one when the address
 /// changes.
@@ -89,6 +90,8 @@ pub struct SessionOptions {
     /// Send and check segment checksums. Off, segments beyond the first are sent with zeros and
     /// nothing but preambles is checked; both sides must agree.
     pub crc_data: bool,
+    /// The newest frame format we offer.
+    pub revision: Revision,
     /// Wait before the second dial; doubles with each failure (contract L-10).
     pub initial_backoff: Duration,
     /// Longest wait between dials, and the wait after a WAIT (contract L-8).
@@ -108,6 +111,7 @@ impl Default for SessionOptions {
     fn default() -> Self {
         Self {
             crc_data: true,
+            revision: Revision::Rev1,
             initial_backoff: Duration::from_millis(200),
             max_backoff: Duration::from_secs(15),
             ready_timeout: Duration::from_secs(10),

@@ -490,8 +490,9 @@ impl Session {
         self.state = State::Open { transport, deadline };
         // An acceptor has no interceptor yet, see `set_interceptor`.
         if self.passes(Step::ClientBanner) {
+            let banner = Banner::offering(self.identity.options.revision);
             if let Some(transport) = self.transport() {
-                transport.send_banner(&Banner::OURS);
+                transport.send_banner(&banner);
             }
             self.passes(Step::ClientBannerSent);
         }

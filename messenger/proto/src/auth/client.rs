@@ -1,8 +1,10 @@
 //! The dialling side of an authentication.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use crate::auth::{Auth, AuthMethod, AuthName, ConnectionMode, Grant, none};
+use crate::auth::cephx::{Authorized, Authorizer, LoggedIn, MonLogin};
+use crate::auth::{Auth, AuthMethod, AuthName, ConnectionMode, Grant, Secrets, none};
 use crate::entity::EntityType;
 use crate::error::ProtocolError;
 use crate::v2::Tag;
@@ -17,6 +19,8 @@ pub struct Dialling {
     pub global_id: u64,
     /// The type of the peer, which is what tickets are for.
     pub peer: EntityType,
+    /// The time since the Unix epoch: tickets expire.
+    pub now: Duration,
 }
 
 /// One transport's authentication, as its client sees it. [`ClientAuth::request`] comes first; then
@@ -37,6 +41,10 @@ enum Exchange {
     Idle,
     /// All was said with the request.
     None,
+    /// A login at a monitor.
+    Login(Box<MonLogin>),
+    /// A ticket shown to a service.
+    Authorizer(Box<Authorizer>),
 }
 
 impl ClientAuth {
@@ -51,7 +59,7 @@ impl ClientAuth {
         let peer = self.context.peer;
         let method = loop {
             let method = self.method().ok_or(ProtocolError::NoAuthMethod { peer })?;
-            if self.modes(method).next().is_some() {
+            if self.modes(method).next().is_some() && self.is_equipped(method) {
                 break method;
             }
             self.refused += 1;
@@ -61,6 +69,7 @@ impl ClientAuth {
                 self.exchange = Exchange::None;
                 none::payload(&self.context.name, self.context.global_id, peer)
             }
+            AuthMethod::Cephx => self.begin_cephx()?,
         };
         let modes = self.modes(method).map(ConnectionMode::to_wire).collect();
         Ok(AuthRequest { method: method.to_wire(), modes, payload })
@@ -81,9 +90,13 @@ impl ClientAuth {
     }
 
     /// The server wants another round: what to answer.
-    pub fn on_reply_more(&mut self, _blob: &[u8]) -> Result<Vec<u8>, ProtocolError> {
-        match self.exchange {
-            Exchange::Idle | Exchange::None => {
+    pub fn on_reply_more(&mut self, blob: &[u8]) -> Result<Vec<u8>, ProtocolError> {
+        match (&self.exchange, &self.auth.secrets) {
+            (Exchange::Login(login), Some(secrets)) => {
+                Ok(login.on_challenge(blob, &mut secrets.random())?)
+            }
+            (Exchange::Authorizer(authorizer), _) => Ok(authorizer.on_challenge(blob)?),
+            (Exchange::Idle | Exchange::None | Exchange::Login(_), _) => {
                 let (tag, state) = (Tag::AuthReplyMore.to_wire(), "for method none");
                 Err(ProtocolError::UnexpectedTag { tag, state })
             }
@@ -95,14 +108,60 @@ impl ClientAuth {
         let offered = self.method().into_iter().flat_map(|method| self.modes(method));
         let mode = offered.into_iter().find(|mode| mode.to_wire() == done.mode);
         let mode = mode.ok_or(ProtocolError::AuthMode { mode: done.mode })?;
-        match self.exchange {
-            Exchange::Idle | Exchange::None => Ok(Grant {
-                global_id: done.global_id,
-                mode,
-                session_key: None,
-                connection_secret: None,
-                peer: None,
-            }),
+        let (session_key, connection_secret) =
+            match std::mem::replace(&mut self.exchange, Exchange::Idle) {
+                Exchange::Idle | Exchange::None => (None, None),
+                Exchange::Login(login) => {
+                    let LoggedIn { tickets, session_key, connection_secret } = login.on_done(
+                        done.global_id,
+                        done.mode,
+                        &done.payload,
+                        self.context.now,
+                    )?;
+                    if let Some(secrets) = &self.auth.secrets {
+                        secrets.set_tickets(tickets);
+                    }
+                    (Some(session_key), connection_secret)
+                }
+                Exchange::Authorizer(authorizer) => {
+                    let Authorized { session_key, connection_secret } =
+                        authorizer.on_done(&done.payload, done.mode)?;
+                    (Some(session_key), connection_secret)
+                }
+            };
+        let global_id = done.global_id;
+        Ok(Grant { global_id, mode, session_key, connection_secret, peer: None })
+    }
+
+    /// Logs in at a monitor, or shows a service the ticket for it.
+    fn begin_cephx(&mut self) -> Result<Vec<u8>, ProtocolError> {
+        let Dialling { name, peer, now, .. } = &self.context;
+        let no_method = ProtocolError::NoAuthMethod { peer: *peer };
+        let secrets = self.auth.secrets.as_ref().ok_or_else(|| no_method.clone())?;
+        let tickets = secrets.tickets();
+        let payload;
+        if *peer == EntityType::Mon {
+            let (key, wanted) = secrets.key().ok_or(no_method)?;
+            let login = MonLogin::new(name.clone(), key, wanted).renewing(&tickets, *now);
+            payload = login.request();
+            self.exchange = Exchange::Login(Box::new(login));
+        } else {
+            let authorizer = tickets.authorizer(*peer, *now, &mut secrets.random())?;
+            payload = authorizer.request();
+            self.exchange = Exchange::Authorizer(Box::new(authorizer));
+        }
+        Ok(payload)
+    }
+
+    /// Whether we have what the method needs. A missing ticket is no reason to fall back to a weaker
+    /// method.
+    fn is_equipped(&self, method: AuthMethod) -> bool {
+        match (method, self.context.peer) {
+            (AuthMethod::None, _) => true,
+            (AuthMethod::Cephx, EntityType::Mon) => {
+                self.auth.secrets.as_ref().and_then(Secrets::key).is_some()
+            }
+            (AuthMethod::Cephx, _) => self.auth.secrets.is_some(),
         }
     }
 
@@ -126,7 +185,7 @@ mod tests {
 
     fn client(rules: AuthRules) -> ClientAuth {
         let name = AuthName::new(EntityType::Client, "admin");
-        let context = Dialling { name, global_id: 7, peer: EntityType::Osd };
+        let context = Dialling { name, global_id: 7, peer: EntityType::Osd, now: Duration::ZERO };
         ClientAuth::new(Auth::new(rules), context)
     }
 
@@ -155,6 +214,8 @@ mod tests {
         let error = only.on_bad_method(&refused).unwrap_err();
         assert_eq!(error, ProtocolError::AuthRefused { method: 1, result: -95 });
 
+        let mut bare = client(AuthRules::uniform(&[AuthMethod::Cephx], &[ConnectionMode::Crc]));
+        assert_eq!(bare.request().unwrap_err().kind(), "no_auth_method", "no secrets");
         let mut none = client(AuthRules::uniform(&[AuthMethod::None], &[ConnectionMode::Secure]));
         assert_eq!(none.request().unwrap_err().kind(), "no_auth_method");
     }

@@ -32,11 +32,13 @@ pub struct ParseAuthError {
 pub enum AuthMethod {
     /// They say so.
     None = 1,
+    /// They know a secret.
+    Cephx = 2,
 }
 
 impl AuthMethod {
     /// Every method, in the order of the wire numbers.
-    pub const ALL: [Self; 1] = [Self::None];
+    pub const ALL: [Self; 2] = [Self::None, Self::Cephx];
 
     /// The method with this wire number.
     pub fn from_wire(value: u32) -> Option<Self> {
@@ -52,6 +54,7 @@ impl AuthMethod {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::None => "none",
+            Self::Cephx => "cephx",
         }
     }
 
@@ -59,6 +62,7 @@ impl AuthMethod {
     pub const fn allows(self, mode: ConnectionMode) -> bool {
         match self {
             Self::None => matches!(mode, ConnectionMode::Crc),
+            Self::Cephx => true,
         }
     }
 }
@@ -217,7 +221,8 @@ mod tests {
     fn lists_are_read_as_ceph_writes_them() {
         let modes = parse_list("secure crc, secure");
         assert_eq!(modes, Ok(vec![ConnectionMode::Secure, ConnectionMode::Crc]));
-        assert_eq!(parse_list::<AuthMethod>("none"), Ok(vec![AuthMethod::None]));
+        let methods = parse_list("cephx;none");
+        assert_eq!(methods, Ok(vec![AuthMethod::Cephx, AuthMethod::None]));
         assert_eq!(parse_list::<AuthMethod>(""), Ok(vec![]));
         let refused = parse_list::<ConnectionMode>("crc plain").unwrap_err();
         assert_eq!(refused.to_string(), "\"plain\" is no connection mode");

@@ -1,9 +1,13 @@
 //! The accepting side of an authentication.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use crate::auth::cephx::{
+    self, Admitted, AuthorizerVerifier, CephxError, LoginServer, PendingLogin,
+};
 use crate::auth::rules::Terms;
-use crate::auth::{Auth, AuthIdentity, AuthMethod, Caps, ConnectionMode, Grant, none};
+use crate::auth::{Auth, AuthIdentity, AuthMethod, Caps, ConnectionMode, Grant, Secrets, none};
 use crate::entity::EntityType;
 use crate::v2::control::{AuthBadMethod, AuthDone, AuthRequest};
 
@@ -19,6 +23,8 @@ pub struct Accepting {
     pub peer: EntityType,
     /// The number for a client that has none yet.
     pub fresh_global_id: u64,
+    /// The time since the Unix epoch: tickets expire.
+    pub now: Duration,
 }
 
 /// The answer to AUTH_REQUEST or AUTH_REQUEST_MORE.
@@ -37,12 +43,30 @@ pub enum Answer {
 pub struct ServerAuth {
     auth: Arc<Auth>,
     context: Accepting,
+    exchange: Exchange,
+}
+
+/// How far the method under way has come.
+#[derive(Debug)]
+enum Exchange {
+    /// No round is due.
+    Idle,
+    /// A client was challenged by the monitor.
+    Login(PendingLogin, ConnectionMode),
+    /// A client shows its ticket.
+    Authorizer(AuthorizerVerifier, ConnectionMode),
+}
+
+/// What a round of cephx leads to.
+enum Round {
+    Challenge(Vec<u8>),
+    Admitted(Box<Admitted>),
 }
 
 impl ServerAuth {
     /// An authentication that has not begun.
     pub fn new(auth: Arc<Auth>, context: Accepting) -> Self {
-        Self { auth, context }
+        Self { auth, context, exchange: Exchange::Idle }
     }
 
     /// The client proposes a method.
@@ -74,13 +98,99 @@ impl ServerAuth {
                 let done = AuthDone { global_id, mode: mode.to_wire(), payload: Vec::new() };
                 Answer::Done(done, grant)
             }
+            AuthMethod::Cephx => {
+                let round = self.begin_cephx(&request.payload, mode);
+                self.answer(round, mode)
+            }
         }
     }
 
     /// The client's part of another round, which a method asked for.
-    pub fn on_more(&mut self, _blob: &[u8]) -> Answer {
-        // Method none asks for no round.
-        self.refuse(AuthMethod::None.to_wire(), EACCES)
+    pub fn on_more(&mut self, blob: &[u8]) -> Answer {
+        match std::mem::replace(&mut self.exchange, Exchange::Idle) {
+            Exchange::Idle => self.refuse(AuthMethod::Cephx.to_wire(), EACCES),
+            Exchange::Login(login, mode) => {
+                let round = self.finish_login(login, blob, mode);
+                self.answer(round, mode)
+            }
+            Exchange::Authorizer(verifier, mode) => {
+                let round = self.verify(verifier, blob, mode);
+                self.answer(round, mode)
+            }
+        }
+    }
+
+    /// A login at a monitor, or an authorizer: the first byte tells.
+    fn begin_cephx(&mut self, payload: &[u8], mode: ConnectionMode) -> Result<Round, CephxError> {
+        if self.context.own == EntityType::Mon && cephx::is_login(payload) {
+            let secrets = self.secrets()?;
+            let (login, challenge) = LoginServer::begin(payload, &mut secrets.random())?;
+            self.exchange = Exchange::Login(login, mode);
+            return Ok(Round::Challenge(challenge));
+        }
+        self.verify(AuthorizerVerifier::new(self.context.own), payload, mode)
+    }
+
+    fn finish_login(
+        &self,
+        login: PendingLogin,
+        answer: &[u8],
+        mode: ConnectionMode,
+    ) -> Result<Round, CephxError> {
+        let Accepting { own, fresh_global_id, now, .. } = self.context;
+        let secrets = self.secrets()?;
+        let admitted = secrets.with_login_server(|server| {
+            let random = &mut secrets.random();
+            login.finish(server, answer, mode.to_wire(), fresh_global_id, now, random)
+        });
+        let admitted = admitted.ok_or(CephxError::NoServiceSecret(own))??;
+        Ok(Round::Admitted(Box::new(admitted)))
+    }
+
+    fn verify(
+        &mut self,
+        mut verifier: AuthorizerVerifier,
+        authorizer: &[u8],
+        mode: ConnectionMode,
+    ) -> Result<Round, CephxError> {
+        let Accepting { own, now, .. } = self.context;
+        let answer = {
+            let secrets = self.secrets()?;
+            let as_monitor = secrets.with_login_server(|server| server.secrets(own).cloned());
+            let rotating = as_monitor.flatten().unwrap_or_else(|| secrets.rotating());
+            let random = &mut secrets.random();
+            verifier.on_authorizer(authorizer, mode.to_wire(), &rotating, now, random)?
+        };
+        match answer {
+            cephx::Answer::Admitted(admitted) => Ok(Round::Admitted(admitted)),
+            cephx::Answer::Challenge(challenge) => {
+                self.exchange = Exchange::Authorizer(verifier, mode);
+                Ok(Round::Challenge(challenge))
+            }
+        }
+    }
+
+    fn secrets(&self) -> Result<&Secrets, CephxError> {
+        self.auth.secrets.as_ref().ok_or(CephxError::NoServiceSecret(self.context.own))
+    }
+
+    fn answer(&self, round: Result<Round, CephxError>, mode: ConnectionMode) -> Answer {
+        match round {
+            Err(error) => self.refuse(AuthMethod::Cephx.to_wire(), error.errno()),
+            Ok(Round::Challenge(challenge)) => Answer::More(challenge),
+            Ok(Round::Admitted(admitted)) => {
+                let Admitted { name, global_id, caps, payload, session_key, connection_secret } =
+                    *admitted;
+                let grant = Grant {
+                    global_id,
+                    mode,
+                    session_key: Some(session_key),
+                    connection_secret,
+                    peer: Some(AuthIdentity { name, caps }),
+                };
+                Answer::Done(AuthDone { global_id, mode: mode.to_wire(), payload }, grant)
+            }
+        }
     }
 
     fn refuse(&self, method: u32, result: i32) -> Answer {
@@ -106,7 +216,8 @@ mod tests {
     fn server(modes: &[ConnectionMode]) -> ServerAuth {
         let rules = AuthRules::uniform(&[AuthMethod::None], modes);
         let (own, peer) = (EntityType::Mon, EntityType::Client);
-        ServerAuth::new(Auth::new(rules), Accepting { own, peer, fresh_global_id: 4242 })
+        let now = Duration::ZERO;
+        ServerAuth::new(Auth::new(rules), Accepting { own, peer, fresh_global_id: 4242, now })
     }
 
     fn granted(answer: Answer) -> Grant {

@@ -40,7 +40,8 @@ impl Session {
             Ok(number) if name.kind == EntityType::Client => number,
             _ => self.peer.global_id,
         };
-        let context = Dialling { name, global_id, peer };
+        let context =
+            Dialling { name, global_id, peer, now: self.identity.anchor.unix_at(self.now) };
         let mut client = ClientAuth::new(Arc::clone(&self.identity.auth), context);
         let request = client.request()?;
         if !self.passes(Step::AuthRequest) {
@@ -56,7 +57,8 @@ impl Session {
     /// The acceptor is ready for a request of a peer that takes itself for a `peer`.
     pub(super) fn await_auth_request(&mut self, peer: EntityType) {
         let fresh_global_id = (self.cookie() >> 1).max(1); // entity numbers are signed
-        let context = Accepting { own: self.identity.name.kind, peer, fresh_global_id };
+        let now = self.identity.anchor.unix_at(self.now);
+        let context = Accepting { own: self.identity.name.kind, peer, fresh_global_id, now };
         let server = ServerAuth::new(Arc::clone(&self.identity.auth), context);
         if let Some(transport) = self.transport() {
             transport.exchange = Some(Exchange::Server(server));

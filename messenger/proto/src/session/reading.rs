@@ -65,8 +65,9 @@ impl Session {
                     return Ok(false);
                 };
                 let theirs = Banner::decode_payload(&payload)?;
-                let revision = Banner::OURS.negotiate(&theirs)?;
-                let crc_data = self.identity.options.crc_data;
+                let options = &self.identity.options;
+                let revision = Banner::offering(options.revision).negotiate(&theirs)?;
+                let crc_data = options.crc_data;
                 transport.set_wire(Wire { revision, crc_data });
                 transport.reading = Reading::Preamble;
                 let step = match transport.side {

@@ -32,6 +32,14 @@ impl Banner {
     /// What we send.
     pub const OURS: Self = Self { supported: FEATURE_REVISION_1, required: 0 };
 
+    /// What we send if this is the newest format of frames we know.
+    pub fn offering(revision: Revision) -> Self {
+        match revision {
+            Revision::Rev0 => Self { supported: 0, ..Self::OURS },
+            Revision::Rev1 => Self::OURS,
+        }
+    }
+
     /// The bytes on the wire.
     pub fn encode(&self) -> [u8; PREFIX_LEN + PAYLOAD_LEN] {
         let mut out = [0; PREFIX_LEN + PAYLOAD_LEN];
@@ -106,6 +114,7 @@ mod tests {
         let strict = Banner { supported: 3, required: 2 };
         assert_eq!(Banner::OURS.negotiate(&old), Ok(Revision::Rev0));
         assert_eq!(Banner::OURS.negotiate(&new), Ok(Revision::Rev1));
+        assert_eq!(Banner::offering(Revision::Rev0).negotiate(&new), Ok(Revision::Rev0));
         let refused = ProtocolError::BannerFeatures { missing: 2 };
         assert_eq!(Banner::OURS.negotiate(&strict), Err(refused));
     }

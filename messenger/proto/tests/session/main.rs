@@ -11,4 +11,6 @@ mod lossless;
 mod pair;
 mod probe;
 mod races;
+mod realm;
+mod secure;
 mod stories;

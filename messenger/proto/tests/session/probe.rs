@@ -156,18 +156,7 @@ impl Probe {
         if heard.starts_with(&banner::MAGIC) {
             let _ = heard.split_to(banner::PREFIX_LEN + banner::PAYLOAD_LEN);
         }
-        let mut frames = Vec::new();
-        while !heard.is_empty() {
-            let preamble = heard.split_to(PREAMBLE_LEN);
-            let preamble = Preamble::decode(preamble[..].try_into().unwrap()).unwrap();
-            let mut assembly = Assembly::new(self.wire, preamble);
-            while let Some(len) = assembly.wants() {
-                assembly.push(heard.split_to(len)).unwrap();
-            }
-            let frame = assembly.finish();
-            frames.push((Tag::from_wire(frame.tag).unwrap(), frame.segments[0].clone()));
-        }
-        frames
+        frames_in(self.wire, heard)
     }
 
     /// The counter name of the error that made the session hang up; "open" if it did not.
@@ -198,4 +187,20 @@ impl Probe {
             self.session.transmitted(len);
         }
     }
+}
+
+/// Tags and first segments of frames in crc mode.
+pub(crate) fn frames_in(wire: Wire, mut heard: Bytes) -> Vec<(Tag, Bytes)> {
+    let mut frames = Vec::new();
+    while !heard.is_empty() {
+        let preamble = heard.split_to(PREAMBLE_LEN);
+        let preamble = Preamble::decode(preamble[..].try_into().unwrap()).unwrap();
+        let mut assembly = Assembly::new(wire, preamble);
+        while let Some(len) = assembly.wants() {
+            assembly.push(heard.split_to(len)).unwrap();
+        }
+        let frame = assembly.finish();
+        frames.push((Tag::from_wire(frame.tag).unwrap(), frame.segments[0].clone()));
+    }
+    frames
 }
