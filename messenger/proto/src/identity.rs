@@ -9,7 +9,7 @@ use crate::auth::Auth;
 use crate::entity::EntityName;
 use crate::policy::PolicySet;
 use crate::throttle::Throttle;
-use crate::v2::Revision;
+use crate::v2::{Banner, CompressionOptions, Revision};
 
 /// Shared by the sessions of a messenger behind an `Arc`; replaced by a new one when the address
 /// changes.
@@ -92,6 +92,8 @@ pub struct SessionOptions {
     pub crc_data: bool,
     /// The newest frame format we offer.
     pub revision: Revision,
+    /// Which frames we offer to compress.
+    pub compression: CompressionOptions,
     /// Wait before the second dial; doubles with each failure (contract L-10).
     pub initial_backoff: Duration,
     /// Longest wait between dials, and the wait after a WAIT (contract L-8).
@@ -107,11 +109,19 @@ pub struct SessionOptions {
     pub auth_id: String,
 }
 
+impl SessionOptions {
+    /// The banner we begin every transport with.
+    pub(crate) fn banner(&self) -> Banner {
+        Banner::offering(self.revision, self.compression.is_offered())
+    }
+}
+
 impl Default for SessionOptions {
     fn default() -> Self {
         Self {
             crc_data: true,
             revision: Revision::Rev1,
+            compression: CompressionOptions::default(),
             initial_backoff: Duration::from_millis(200),
             max_backoff: Duration::from_secs(15),
             ready_timeout: Duration::from_secs(10),

@@ -38,11 +38,12 @@ use crate::message::{Message, PRIORITY_DEFAULT};
 use crate::policy::Policy;
 use crate::rx_buffers::RxBuffers;
 use crate::throttle::Unblock;
-use crate::v2::{Banner, Utime};
+use crate::v2::Utime;
 
 mod admission;
 mod arbitrate;
 mod authenticate;
+mod compress;
 mod event;
 mod fault;
 mod handshake;
@@ -490,7 +491,7 @@ impl Session {
         self.state = State::Open { transport, deadline };
         // An acceptor has no interceptor yet, see `set_interceptor`.
         if self.passes(Step::ClientBanner) {
-            let banner = Banner::offering(self.identity.options.revision);
+            let banner = self.identity.options.banner();
             if let Some(transport) = self.transport() {
                 transport.send_banner(&banner);
             }

@@ -173,12 +173,15 @@ impl Session {
         expected: &AuthSignature,
     ) -> Result<(), ProtocolError> {
         verify_slices_are_equal(&signature.0, &expected.0).map_err(|_| ProtocolError::Signature)?;
-        self.begin_session();
+        match self.transport() {
+            Some(transport) if transport.negotiates_compression => self.negotiate_compression(),
+            _ => self.begin_session(),
+        }
         Ok(())
     }
 
     /// The transport is set up; a session, new or old, comes next.
-    fn begin_session(&mut self) {
+    pub(super) fn begin_session(&mut self) {
         let has_session = self.numbers.server_cookie != 0;
         let Some(transport) = self.transport() else {
             return;

@@ -66,7 +66,9 @@ impl Session {
                 };
                 let theirs = Banner::decode_payload(&payload)?;
                 let options = &self.identity.options;
-                let revision = Banner::offering(options.revision).negotiate(&theirs)?;
+                let ours = options.banner();
+                let revision = ours.negotiate(&theirs)?;
+                transport.negotiates_compression = ours.negotiates_compression(&theirs);
                 let crc_data = options.crc_data;
                 transport.set_wire(Wire { revision, crc_data });
                 transport.reading = Reading::Preamble;
@@ -92,6 +94,7 @@ impl Session {
                 }
                 transport.reading = Reading::Body(Body {
                     limits: message_limits(&self.identity.limits),
+                    wire_len: admission.wire_len,
                     stamps: admission.stamps,
                     permits: std::mem::take(&mut admission.permits),
                 });
@@ -121,6 +124,7 @@ impl Session {
             preamble.check_lens(&limits)?;
             transport.reading = Reading::Body(Body {
                 limits,
+                wire_len: 0,
                 stamps: ReceiveStamps::default(),
                 permits: MessagePermits::default(),
             });
@@ -143,6 +147,7 @@ impl Session {
         if admission.advance(now, &self.unblock) {
             transport.reading = Reading::Body(Body {
                 limits,
+                wire_len: admission.wire_len,
                 stamps: admission.stamps,
                 permits: admission.permits,
             });
@@ -195,6 +200,14 @@ impl Session {
             (_, Phase::Signature(expected), Tag::AuthSignature) => {
                 let expected = *expected;
                 self.on_signature(&Control::parse(payload)?, &expected)
+            }
+
+            (Side::Acceptor, Phase::Compression, Tag::CompressionRequest) => {
+                self.on_compression_request(&Control::parse(payload)?);
+                Ok(())
+            }
+            (Side::Dialler, Phase::Compression, Tag::CompressionDone) => {
+                self.on_compression_done(Control::parse(payload)?)
             }
 
             (Side::Acceptor, Phase::Accepting, Tag::ClientIdent) => {

@@ -15,8 +15,8 @@ use crate::session::transcript::Transcript;
 use crate::v2::control::AuthSignature;
 use crate::v2::preamble::SEGMENTS_MAX;
 use crate::v2::{
-    Banner, ConnectionSecret, Control, Decoder, Encoder, Frame, Preamble, Revision, Role, Tag,
-    Wire, header,
+    Banner, Compression, ConnectionSecret, Control, Decoder, Encoder, Frame, Preamble, Revision,
+    Role, Tag, Wire, header,
 };
 
 /// Frames a peer may send before the session is ready. An honest one needs about ten, and each
@@ -40,9 +40,10 @@ pub(super) enum Side {
 /// What is expected next.
 ///
 /// ```text
-///   dialler    Banner - Hello - Auth (AuthMore) - Signature - Connecting ------------------> Ready
-///                                                         \-- Resuming (old session) ------/
-///   acceptor   Banner - Hello - Auth (AuthMore) - Signature - Accepting - Judging (verdict) -> Ready
+///   both       Banner - Hello - Auth (AuthMore) - Signature (Compression)
+///   dialler      - Connecting ------------------> Ready
+///                \-- Resuming (old session) ----/
+///   acceptor     - Accepting - Judging (verdict) -> Ready
 /// ```
 #[derive(Debug)]
 pub(super) enum Phase {
@@ -53,6 +54,8 @@ pub(super) enum Phase {
     AuthMore,
     /// Ours was sent, this is to be the peer's.
     Signature(AuthSignature),
+    /// Both banners offered it.
+    Compression,
     /// CLIENT_IDENT was sent.
     Connecting,
     /// SESSION_RECONNECT was sent.
@@ -73,6 +76,7 @@ impl Phase {
             Self::Auth => "during authentication",
             Self::AuthMore => "during a round of authentication",
             Self::Signature(_) => "before the signature",
+            Self::Compression => "while compression is negotiated",
             Self::Connecting => "while connecting",
             Self::Resuming => "while reconnecting",
             Self::Accepting => "while accepting",
@@ -98,6 +102,8 @@ pub(super) enum Reading {
 pub(super) struct Body {
     /// Most bytes of each segment.
     pub(super) limits: [u32; SEGMENTS_MAX],
+    /// Bytes behind the first segment, as they are on the wire.
+    pub(super) wire_len: u64,
     pub(super) stamps: ReceiveStamps,
     pub(super) permits: MessagePermits,
 }
@@ -118,6 +124,8 @@ pub(super) struct Transport {
     pub(super) failed: Option<ProtocolError>,
     pub(super) encoder: Encoder,
     decoder: Decoder,
+    /// Both banners offer compression.
+    pub(super) negotiates_compression: bool,
     pub(super) reading: Reading,
     pub(super) inbox: Inbox,
     pub(super) outbox: Outbox,
@@ -147,6 +155,7 @@ impl Transport {
             failed: None,
             encoder: Encoder::new(wire),
             decoder: Decoder::new(wire),
+            negotiates_compression: false,
             reading: Reading::BannerPrefix,
             inbox: Inbox::new(options.read_ahead_len.min(unauthenticated_len)),
             outbox: Outbox::default(),
@@ -201,6 +210,12 @@ impl Transport {
         self.encoder.secure(sealing);
         self.decoder.secure(opening);
         Ok(())
+    }
+
+    /// Later frames may be compressed as agreed.
+    pub(super) fn compress(&mut self, compression: Option<Compression>) {
+        self.encoder.compress(compression);
+        self.decoder.decompress(compression);
     }
 
     /// Queues a control frame behind everything written so far.
@@ -282,10 +297,13 @@ impl Transport {
             };
             self.decoder.push(piece)?;
         }
-        let Reading::Body(body) = std::mem::replace(&mut self.reading, Reading::Preamble) else {
+        let Reading::Body(mut body) = std::mem::replace(&mut self.reading, Reading::Preamble)
+        else {
             return Ok(None);
         };
         let mut frame = self.decoder.finish(&body.limits)?;
+        let len: usize = frame.segments[1..].iter().map(Bytes::len).sum();
+        body.permits.grow((len as u64).saturating_sub(body.wire_len));
         if let Some(tid) = self.lent.take() {
             buffers.spend(tid);
         } else if buffers.count() > 0 && !self.decoder.reads_in_place() {

@@ -27,6 +27,8 @@ pub(crate) struct Probe {
     pub(crate) error: Option<ProtocolError>,
     /// Accepts the session that is asked for; otherwise the question stays open.
     pub(crate) accepts: bool,
+    /// What it takes itself for.
+    pub(crate) kind: EntityType,
 }
 
 impl Probe {
@@ -50,6 +52,7 @@ impl Probe {
             hung_up: false,
             error: None,
             accepts: true,
+            kind: EntityType::Client,
         };
         probe.drain();
         probe
@@ -108,7 +111,7 @@ impl Probe {
     }
 
     pub(crate) fn hello(&mut self) -> &mut Self {
-        let hello = Hello { kind: EntityType::Client, peer_addr: self.target };
+        let hello = Hello { kind: self.kind, peer_addr: self.target };
         self.control(&hello)
     }
 
@@ -132,6 +135,11 @@ impl Probe {
     /// Goes through the handshake up to, not including, the ident.
     pub(crate) fn signed(&mut self) -> &mut Self {
         self.banner().hello().control(&Self::auth_request());
+        self.sign()
+    }
+
+    /// The signature of method none.
+    pub(crate) fn sign(&mut self) -> &mut Self {
         self.control(&AuthSignature([0; SIGNATURE_LEN]))
     }
 
