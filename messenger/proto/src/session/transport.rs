@@ -328,3 +328,26 @@ fn copy_to_posted(frame: &mut Frame, buffers: &RxBuffers) {
         buffers.spend(header.tid);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::v2::control::Ack;
+
+    #[test]
+    fn a_used_up_key_fails_the_transport_and_writes_nothing() {
+        let (options, limits) = (SessionOptions::default(), Limits::default());
+        let mut transport = Transport::new(Side::Dialler, &options, &limits);
+        let secret = ConnectionSecret::new(&std::array::from_fn::<u8, 64, _>(|at| at as u8));
+        let (mut sealing, _) = secret.unwrap().keys(Role::Client, Revision::Rev1).unwrap();
+        sealing.leave(1);
+        transport.encoder.secure(sealing);
+        transport.send(&Ack(1));
+        let len = transport.outbox.len();
+        assert!(len > 0 && transport.failed.is_none());
+        transport.send_message(&[0; 41], [&Bytes::new(), &Bytes::new(), &Bytes::new()]);
+        transport.send(&Ack(2));
+        assert_eq!(transport.failed, Some(ProtocolError::KeyUsedUp));
+        assert_eq!(transport.outbox.len(), len);
+    }
+}

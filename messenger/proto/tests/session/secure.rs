@@ -13,7 +13,8 @@ use messenger_proto::v2::control::{
 };
 use messenger_proto::v2::{Banner, Revision, Wire};
 use messenger_proto::{
-    EntityAddr, EntityType, Fault, Message, Policy, ProtocolError, Session, TransportNews,
+    EntityAddr, EntityType, Fault, Message, Policy, ProtocolError, RxBuffers, Session,
+    TransportNews,
 };
 
 use crate::pair::{ACCEPTOR, ALICE, BOB, Cut, DIALLER, Pair, identity, message};
@@ -142,6 +143,29 @@ fn the_next_method_is_tried_on_the_same_transport() {
     pair.run();
     assert!(pair.session(ALICE).is_ready() && pair.session(BOB).is_ready());
     assert_eq!(pair.session(ALICE).stats().dials, 1);
+}
+
+#[test]
+fn a_sealed_reply_ends_in_the_buffer_posted_for_it() {
+    for revision in REVISIONS {
+        let realm = Realm::new(&[Secure]);
+        let mut pair = secured(Pair::of_peers(Policy::lossless_peer()), &realm, revision);
+        pair.dial(ALICE);
+        pair.run();
+        let buffers = std::sync::Arc::new(RxBuffers::default());
+        pair.session(ALICE).set_rx_buffers(buffers.clone());
+        let buffer = BytesMut::with_capacity(300_000);
+        let place = buffer.as_ptr();
+        buffers.post(7, buffer).unwrap();
+        buffers.post(8, BytesMut::with_capacity(10)).unwrap();
+        pair.send(BOB, large(7));
+        pair.send(BOB, large(8));
+        pair.run();
+        let received = &pair.slot(ALICE).received;
+        assert_eq!(received[0].data.as_ptr(), place);
+        assert!(received.iter().all(|message| message.data == large(7).data));
+        assert_eq!(buffers.count(), 1, "too small a one stays");
+    }
 }
 
 /// Two peers say something of every kind to each other; bits change on the way.
