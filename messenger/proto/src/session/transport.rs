@@ -1,7 +1,8 @@
 //! One TCP connection under a session: its buffers, its wire format, how far it has come.
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
+use crate::denc::Writer;
 use crate::error::ProtocolError;
 use crate::identity::{Limits, SessionOptions};
 use crate::message::{MessagePermits, ReceiveStamps};
@@ -236,15 +237,20 @@ impl Transport {
 
     /// Queues a message's frame; in crc mode its sections are referenced, not copied.
     pub(super) fn send_message(&mut self, head: &[u8], sections: [&Bytes; SEGMENTS_MAX - 1]) {
+        let first = |writer: &mut Writer<'_>| writer.bytes(head);
+        // The common case, spared everything that sealing needs.
+        if let Some(wire) = self.encoder.plain() {
+            let [front, middle, data] = sections;
+            let rest: [&[u8]; SEGMENTS_MAX - 1] = [front, middle, data];
+            let epilogue = self.outbox.write(|out| wire.begin(Tag::Message, first, rest, out));
+            sections.into_iter().for_each(|section| self.outbox.push(section.clone()));
+            self.outbox.write(|out| out.extend_from_slice(epilogue.as_bytes()));
+            return;
+        }
         let encoder = &mut self.encoder;
-        let write = |out: &mut BytesMut| {
-            encoder.begin(Tag::Message, |writer| writer.bytes(head), sections, out)
-        };
-        match self.outbox.write(write) {
+        match self.outbox.write(|out| encoder.begin(Tag::Message, first, sections, out)) {
             Ok(tail) => {
-                for section in tail.sections {
-                    self.outbox.push(section);
-                }
+                tail.sections.into_iter().for_each(|section| self.outbox.push(section));
                 self.outbox.write(|out| out.extend_from_slice(tail.epilogue.as_bytes()));
             }
             Err(error) => self.failed = Some(error),
@@ -262,19 +268,29 @@ impl Transport {
 
     /// The next `len` bytes, if they are all there.
     pub(super) fn take(&mut self, len: usize) -> Result<Option<Bytes>, ProtocolError> {
-        let piece = self.inbox.take(len);
-        if let (Some(piece), Some(transcript)) = (&piece, &mut self.transcript) {
-            transcript.receive(piece)?;
+        let Some(piece) = self.inbox.take(len) else {
+            return Ok(None);
+        };
+        self.note(&piece)?;
+        Ok(Some(piece))
+    }
+
+    /// The peer said this; a transcript, as long as there is one, keeps it.
+    #[inline]
+    fn note(&mut self, piece: &[u8]) -> Result<(), ProtocolError> {
+        match &mut self.transcript {
+            None => Ok(()),
+            Some(transcript) => transcript.receive(piece),
         }
-        Ok(piece)
     }
 
     /// The preamble of the next frame, once it is there.
     pub(super) fn read_preamble(&mut self) -> Result<Option<Preamble>, ProtocolError> {
-        match self.take(self.decoder.head_len())? {
-            Some(head) => self.decoder.begin(head).map(Some),
-            None => Ok(None),
-        }
+        let Some(head) = self.inbox.take(self.decoder.head_len()) else {
+            return Ok(None);
+        };
+        self.note(&head)?;
+        self.decoder.begin(head).map(Some)
     }
 
     /// The frame whose body is being read, once its last byte is there.
@@ -292,25 +308,29 @@ impl Transport {
                 self.lent = Some(header.tid);
                 self.inbox.place(buffer);
             }
-            let Some(piece) = self.take(len)? else {
+            let Some(piece) = self.inbox.take(len) else {
                 return Ok(None);
             };
+            self.note(&piece)?;
             self.decoder.push(piece)?;
         }
-        let Reading::Body(mut body) = std::mem::replace(&mut self.reading, Reading::Preamble)
-        else {
+        let Reading::Body(body) = &mut self.reading else {
             return Ok(None);
         };
         let mut frame = self.decoder.finish(&body.limits)?;
-        let len: usize = frame.segments[1..].iter().map(Bytes::len).sum();
-        body.permits.grow((len as u64).saturating_sub(body.wire_len));
+        let (stamps, mut permits) = (body.stamps, std::mem::take(&mut body.permits));
+        if !self.decoder.reads_in_place() {
+            let len: usize = frame.segments[1..].iter().map(Bytes::len).sum();
+            permits.grow((len as u64).saturating_sub(body.wire_len));
+        }
+        self.reading = Reading::Preamble;
         if let Some(tid) = self.lent.take() {
             buffers.spend(tid);
         } else if buffers.count() > 0 && !self.decoder.reads_in_place() {
             copy_to_posted(&mut frame, buffers);
         }
         self.inbox.end_frame();
-        Ok(Some(Received { frame, stamps: body.stamps, permits: body.permits }))
+        Ok(Some(Received { frame, stamps, permits }))
     }
 }
 
