@@ -124,6 +124,7 @@ impl Endpoint {
             socket: identity.addrs.first().and_then(|addr| addr.socket),
             features: u64::MAX,
             global_id: 0,
+            auth: None,
             last_keepalive: None,
             last_keepalive_ack: None,
         };
@@ -328,6 +329,7 @@ pub(crate) mod bench {
             policies: PolicySet::default(),
             limits: Limits::default(),
             options: SessionOptions::default(),
+            auth: Arc::default(),
             anchor: UnixAnchor { instant: Instant::now(), unix: Duration::ZERO },
             global_seq: GlobalSeq::new(),
             dispatch_throttle: None,

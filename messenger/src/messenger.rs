@@ -506,6 +506,7 @@ impl Messenger {
             policies: life.policies.clone(),
             limits: self.config.limits(),
             options: self.config.session_options(),
+            auth: Arc::default(),
             anchor: UnixAnchor { instant: clock.now(), unix: clock.unix() },
             global_seq: GlobalSeq::new(),
             dispatch_throttle: Some(Throttle::new("msgr_dispatch_throttler", budget)),

@@ -1,6 +1,7 @@
 //! What a peer can do wrong, with the numbers a person needs to find out why.
 
 use crate::addr::{EntityAddr, EntityAddrVec};
+use crate::auth::cephx::CephxError;
 use crate::denc::DecodeError;
 use crate::entity::EntityType;
 
@@ -145,6 +146,12 @@ pub enum ProtocolError {
         /// Frames received.
         frames: u32,
     },
+    /// The peer says more before it has authenticated than we keep of strangers.
+    #[error("more than {limit} bytes before authentication")]
+    UnauthenticatedLen {
+        /// Bytes it may say.
+        limit: usize,
+    },
     /// A payload does not decode.
     #[error("payload of {what} does not decode: {error}")]
     Payload {
@@ -161,6 +168,15 @@ pub enum ProtocolError {
         /// The type that answered.
         got: EntityType,
     },
+    /// The rules leave no authentication method towards the peer, or no connection mode for any.
+    #[error("no authentication method is configured towards a {peer}")]
+    NoAuthMethod {
+        /// The type of the peer.
+        peer: EntityType,
+    },
+    /// Method cephx cannot go on: what the peer sent is wrong, or a ticket is missing.
+    #[error(transparent)]
+    Cephx(#[from] CephxError),
     /// The peer refuses each of our authentication methods.
     #[error("peer refuses authentication method {method} with {result}")]
     AuthRefused {
@@ -228,8 +244,11 @@ impl ProtocolError {
             Self::UnknownTag { .. } => "unknown_tag",
             Self::UnexpectedTag { .. } => "unexpected_tag",
             Self::HandshakeTooLong { .. } => "handshake_too_long",
+            Self::UnauthenticatedLen { .. } => "unauthenticated_len",
             Self::Payload { .. } => "payload",
             Self::WrongPeerType { .. } => "wrong_peer_type",
+            Self::NoAuthMethod { .. } => "no_auth_method",
+            Self::Cephx(_) => "cephx",
             Self::AuthRefused { .. } => "auth_refused",
             Self::AuthMode { .. } => "auth_mode",
             Self::Signature => "signature",

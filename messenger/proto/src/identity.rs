@@ -5,9 +5,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::addr::EntityAddrVec;
+use crate::auth::Auth;
 use crate::entity::EntityName;
 use crate::policy::PolicySet;
 use crate::throttle::Throttle;
+use crate::v2::{Banner, CompressionOptions, Revision};
 
 /// Shared by the sessions of a messenger behind an `Arc`; replaced by a new one when the address
 /// changes.
@@ -24,6 +26,8 @@ pub struct Identity {
     pub limits: Limits,
     /// Timers and switches.
     pub options: SessionOptions,
+    /// How we and our peers authenticate.
+    pub auth: Arc<Auth>,
     /// Ties `Instant`s to Unix time.
     pub anchor: UnixAnchor,
     /// The messenger's counter of connection attempts.
@@ -52,6 +56,10 @@ pub struct Limits {
     pub data_len: u32,
     /// Bytes of a control frame's payload; before a session is ready, of any frame's.
     pub control_len: u32,
+    /// Bytes that a peer which has not authenticated may have us hold: a quarter each for what is
+    /// read ahead, the frame being read, what was said so far, and our answers. So the quarter is
+    /// what it may say altogether.
+    pub unauthenticated_bytes: usize,
     /// Bytes of a banner's payload.
     pub banner_len: u16,
     /// Payload bytes a session queues for sending, sent but unacknowledged ones included. One
@@ -68,6 +76,7 @@ impl Default for Limits {
             middle_len: 16 << 20,
             data_len: 128 << 20,
             control_len: 64 << 10,
+            unauthenticated_bytes: 64 << 10,
             banner_len: 4 << 10,
             queue_bytes: 100 << 20,
             queue_messages: 10_000,
@@ -81,6 +90,10 @@ pub struct SessionOptions {
     /// Send and check segment checksums. Off, segments beyond the first are sent with zeros and
     /// nothing but preambles is checked; both sides must agree.
     pub crc_data: bool,
+    /// The newest frame format we offer.
+    pub revision: Revision,
+    /// Which frames we offer to compress.
+    pub compression: CompressionOptions,
     /// Wait before the second dial; doubles with each failure (contract L-10).
     pub initial_backoff: Duration,
     /// Longest wait between dials, and the wait after a WAIT (contract L-8).
@@ -96,10 +109,19 @@ pub struct SessionOptions {
     pub auth_id: String,
 }
 
+impl SessionOptions {
+    /// The banner we begin every transport with.
+    pub(crate) fn banner(&self) -> Banner {
+        Banner::offering(self.revision, self.compression.is_offered())
+    }
+}
+
 impl Default for SessionOptions {
     fn default() -> Self {
         Self {
             crc_data: true,
+            revision: Revision::Rev1,
+            compression: CompressionOptions::default(),
             initial_backoff: Duration::from_millis(200),
             max_backoff: Duration::from_secs(15),
             ready_timeout: Duration::from_secs(10),

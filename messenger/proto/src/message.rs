@@ -80,6 +80,18 @@ pub struct MessagePermits {
     pub dispatch: Option<Permit>,
 }
 
+impl MessagePermits {
+    /// The payload turned out to be longer by so many bytes.
+    pub(crate) fn grow(&mut self, by: u64) {
+        if by > 0 {
+            [&mut self.bytes, &mut self.dispatch]
+                .into_iter()
+                .flatten()
+                .for_each(|held| held.grow(by));
+        }
+    }
+}
+
 /// A message. Sections are reference-counted: moving and queueing one copies no payload, and
 /// dropping it returns its permits.
 pub struct Message {

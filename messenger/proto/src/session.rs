@@ -38,10 +38,12 @@ use crate::message::{Message, PRIORITY_DEFAULT};
 use crate::policy::Policy;
 use crate::rx_buffers::RxBuffers;
 use crate::throttle::Unblock;
-use crate::v2::{Banner, Utime};
+use crate::v2::Utime;
 
 mod admission;
 mod arbitrate;
+mod authenticate;
+mod compress;
 mod event;
 mod fault;
 mod handshake;
@@ -52,6 +54,7 @@ mod queue;
 mod reading;
 mod ready;
 mod resume;
+mod transcript;
 mod transport;
 
 pub use arbitrate::Decision;
@@ -267,6 +270,11 @@ impl Session {
         self.now = now;
         let options = &self.identity.options;
         let (ready_timeout, idle_timeout) = (options.ready_timeout, options.idle_timeout);
+        if let State::Open { transport, .. } = &mut self.state
+            && let Some(error) = transport.failed.take()
+        {
+            return self.fault(now, Fault::Protocol(error));
+        }
         let due = self.deadline().is_some_and(|deadline| deadline <= now);
         match &mut self.state {
             State::Backoff { .. } if due => self.start_dial(now),
@@ -461,6 +469,7 @@ impl Session {
     /// The watchdog or backoff of the current state (contracts K-4, K-5, L-10).
     fn deadline(&self) -> Option<Instant> {
         match &self.state {
+            State::Open { transport, .. } if transport.failed.is_some() => Some(self.now),
             State::Open { transport, .. } if transport.is_ready() => {
                 Some(later(self.progress, self.identity.options.idle_timeout))
             }
@@ -477,13 +486,14 @@ impl Session {
             State::Dialling { deadline } => deadline,
             _ => later(now, options.ready_timeout),
         };
-        let transport = Box::new(Transport::new(side, options));
+        let transport = Box::new(Transport::new(side, options, &self.identity.limits));
         self.progress = now;
         self.state = State::Open { transport, deadline };
         // An acceptor has no interceptor yet, see `set_interceptor`.
         if self.passes(Step::ClientBanner) {
+            let banner = self.identity.options.banner();
             if let Some(transport) = self.transport() {
-                transport.outbox.write(|out| out.extend_from_slice(&Banner::OURS.encode()));
+                transport.send_banner(&banner);
             }
             self.passes(Step::ClientBannerSent);
         }

@@ -93,10 +93,14 @@ impl Throttle {
 
     /// Takes `amount` whether there is room or not: for what is held already and cannot wait.
     pub fn take(self: &Arc<Self>, amount: u64) -> Permit {
+        self.charge(amount);
+        self.permit(amount)
+    }
+
+    fn charge(&self, amount: u64) {
         self.counts.taken.add(1);
         self.counts.taken_sum.add(amount);
         self.current.fetch_add(amount, Ordering::SeqCst);
-        self.permit(amount)
     }
 
     /// Takes `amount`, or joins the line and has `unblock` called when the share was granted. `now`
@@ -216,6 +220,12 @@ impl Permit {
         self.amount
     }
 
+    /// Takes more, whether there is room or not: for what turned out to be larger.
+    pub fn grow(&mut self, by: u64) {
+        self.throttle.charge(by);
+        self.amount += by;
+    }
+
     /// Gives a part back, at most all of it.
     pub fn shrink(&mut self, by: u64) {
         let part = by.min(self.amount);
@@ -324,6 +334,17 @@ mod tests {
         held.shrink(100);
         assert_eq!((held.amount(), throttle.current()), (0, 4));
         drop((held, granted));
+        assert_eq!(throttle.current(), 0);
+    }
+
+    #[test]
+    fn a_permit_that_grows_counts_for_more() {
+        let throttle = Throttle::new("t", 10);
+        let mut held = throttle.try_acquire(3).unwrap();
+        held.grow(20);
+        assert_eq!((held.amount(), throttle.current()), (23, 23));
+        assert!(throttle.try_acquire(1).is_none());
+        drop(held);
         assert_eq!(throttle.current(), 0);
     }
 

@@ -97,7 +97,7 @@ fn authentication() {
     let segment = "01000000 01000000 01000000 16000000 0a 08000000 05000000 61646d696e
         0000000000000000";
     let frame = preamble("02 01 2600", "8c5ee4be") + segment + "d8ede50c";
-    is_frame(REV1, &frame, auth::request(EntityType::Client, "admin", 0, EntityType::Mon));
+    is_frame(REV1, &frame, auth::none::request(EntityType::Client, "admin", 0, EntityType::Mon));
 
     let segment = "4d000000 a1ffffff 01000000 01000000 02000000 02000000 01000000";
     let frame = preamble("03 01 1c00", "e80a8959") + segment + "6e662e64";

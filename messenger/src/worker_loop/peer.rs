@@ -684,6 +684,7 @@ pub(crate) fn facts_to_dial(
         socket,
         features: 0,
         global_id: 0,
+        auth: None,
         last_keepalive: None,
         last_keepalive_ack: None,
     }

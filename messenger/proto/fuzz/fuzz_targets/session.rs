@@ -155,7 +155,7 @@ impl World<'_> {
         self.control(&Hello { kind, peer_addr: "v2:10.0.0.1:1/0".parse().unwrap() });
         let addrs: EntityAddrVec = self.target.into();
         if accepts {
-            self.control(&auth::request(EntityType::Client, "admin", 9, EntityType::Osd));
+            self.control(&auth::none::request(EntityType::Client, "admin", 9, EntityType::Osd));
             self.control(&AuthSignature([0; 32]));
             self.control(&ClientIdent {
                 addrs: "any:10.0.0.9:0/9".parse::<EntityAddr>().unwrap().into(),
@@ -267,6 +267,7 @@ fuzz_target!(|input: &[u8]| {
             ..Limits::default()
         },
         options: SessionOptions::default(),
+        auth: Arc::default(),
         anchor: UnixAnchor { instant: now, unix: Duration::from_secs(1) },
         global_seq: GlobalSeq::new(),
         dispatch_throttle: Some(Arc::clone(&throttle)),

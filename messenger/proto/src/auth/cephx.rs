@@ -79,6 +79,11 @@ pub struct Admitted {
     pub connection_secret: Option<ConnectionSecret>,
 }
 
+/// Whether a request is for a monitor rather than for a service.
+pub(super) fn is_login(request: &[u8]) -> bool {
+    request.first() == Some(&login::PAYLOAD_LOGIN)
+}
+
 /// Eight random bytes as a number.
 fn random_u64(random: &mut dyn FnMut(&mut [u8])) -> u64 {
     let mut bytes = [0; 8];

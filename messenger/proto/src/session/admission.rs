@@ -6,6 +6,9 @@
 //! A closed gate stops the session's reading, so that TCP pushes back; the throttle calls the
 //! session's unblock callback when the gate opened. Giving up in between returns exactly what the
 //! gates behind gave (T-5), because that is what dropping permits does.
+//!
+//! A compressed message passes with its length on the wire. What it grows by when it is unpacked is
+//! added without waiting: who waited with a share in its hands could wait for another one who does.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -18,7 +21,8 @@ use crate::v2::Preamble;
 /// A message on its way through the gates.
 #[derive(Debug)]
 pub(super) struct Admission {
-    pub(super) preamble: Preamble,
+    /// What bytes it takes at the gates: those on the wire.
+    pub(super) wire_len: u64,
     pub(super) stamps: ReceiveStamps,
     pub(super) permits: MessagePermits,
     gates: [Gate; 3],
@@ -59,13 +63,13 @@ impl Gate {
 impl Admission {
     pub(super) fn new(
         now: Instant,
-        preamble: Preamble,
+        preamble: &Preamble,
         policy: &Policy,
         dispatch: Option<&Arc<Throttle>>,
     ) -> Self {
         let len = preamble.payload_len();
         Self {
-            preamble,
+            wire_len: len,
             stamps: ReceiveStamps { recv: Some(now), ..ReceiveStamps::default() },
             permits: MessagePermits::default(),
             gates: [

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use crate::addr::{EntityAddr, EntityAddrVec};
+use crate::auth::AuthIdentity;
 use crate::entity::{EntityName, EntityType};
 use crate::error::ProtocolError;
 use crate::message::Message;
@@ -228,6 +229,8 @@ pub struct PeerFacts {
     pub features: u64,
     /// The number the authentication gave it or us; zero when unknown.
     pub global_id: u64,
+    /// As whom it authenticated to us, on its latest transport; none if we dialled.
+    pub auth: Option<AuthIdentity>,
     /// When its last KEEPALIVE2 arrived (contract C-11).
     pub last_keepalive: Option<Instant>,
     /// Our clock, since the Unix epoch, when the last KEEPALIVE2 it acknowledged left (C-12).

@@ -1,21 +1,15 @@
-//! From the banner to a new session: HELLO, authentication, idents.
+//! From the banner to a new session: HELLO and idents. What lies between them is in
+//! `authenticate`.
 
 use std::net::SocketAddr;
 use std::time::Instant;
 
 use crate::addr::{AddrType, EntityAddr, EntityAddrVec};
-use crate::auth;
 use crate::entity::{EntityName, EntityType};
 use crate::error::ProtocolError;
 use crate::session::transport::{Phase, Side};
 use crate::session::{IdentRequest, PeerIdent, Session, SessionEvent, State, Step};
-use crate::v2::control::{
-    AuthBadMethod, AuthDone, AuthRequest, AuthSignature, ClientIdent, FLAG_LOSSY, Hello,
-    IdentMissingFeatures, MODE_CRC, SIGNATURE_LEN, ServerIdent,
-};
-
-/// What method none signs with.
-const NO_SIGNATURE: AuthSignature = AuthSignature([0; SIGNATURE_LEN]);
+use crate::v2::control::{ClientIdent, FLAG_LOSSY, Hello, IdentMissingFeatures, ServerIdent};
 
 impl Session {
     /// The banners agree.
@@ -44,85 +38,19 @@ impl Session {
             self.peer.kind = Some(hello.kind);
             self.policy = self.identity.policies.get(hello.kind).clone();
             self.policy.lossy |= self.disposable;
+            self.await_auth_request(hello.kind);
             return Ok(());
         }
         if let Some(expected) = self.peer.kind.filter(|expected| *expected != hello.kind) {
             return Err(ProtocolError::WrongPeerType { expected, got: hello.kind });
         }
-        let name = self.identity.name;
-        let id = match self.identity.options.auth_id.as_str() {
-            "" if name.number < 0 => "admin".to_owned(),
-            "" => name.number.to_string(),
-            id => id.to_owned(),
-        };
-        let global_id = match u64::try_from(name.number) {
-            Ok(number) if name.kind == EntityType::Client => number,
-            _ => self.peer.global_id,
-        };
-        let request = auth::request(name.kind, &id, global_id, hello.kind);
-        if !self.passes(Step::AuthRequest) {
+        self.send_auth_request(hello.kind)?;
+        if self.transport().is_none() {
             return Ok(());
-        }
-        if let Some(transport) = self.transport() {
-            transport.send(&request);
         }
         if let Some(seen) = hello.peer_addr.socket.filter(|seen| !seen.ip().is_unspecified()) {
             self.own_ip = Some(seen.ip());
             self.events.push_back(SessionEvent::LearnedAddr(seen));
-        }
-        Ok(())
-    }
-
-    pub(super) fn on_auth_request(&mut self, request: &AuthRequest) {
-        let fresh_global_id = self.cookie() >> 1; // entity numbers are signed
-        if !self.passes(Step::AuthRequestSeen) {
-            return;
-        }
-        let Some(transport) = self.transport() else {
-            return;
-        };
-        match auth::answer(request, fresh_global_id.max(1)) {
-            Ok(done) => {
-                transport.send(&done);
-                transport.send(&NO_SIGNATURE);
-                transport.phase = Phase::Signature;
-                self.peer.global_id = done.global_id;
-            }
-            Err(refused) => transport.send(&refused),
-        }
-    }
-
-    pub(super) fn on_auth_done(&mut self, done: &AuthDone) -> Result<(), ProtocolError> {
-        if done.mode != MODE_CRC {
-            return Err(ProtocolError::AuthMode { mode: done.mode });
-        }
-        self.peer.global_id = done.global_id;
-        let Some(transport) = self.transport() else {
-            return Ok(());
-        };
-        transport.send(&NO_SIGNATURE);
-        transport.phase = Phase::Signature;
-        Ok(())
-    }
-
-    /// None is our only method, so there is no other to try.
-    pub(super) fn on_auth_bad_method(&self, refused: &AuthBadMethod) -> Result<(), ProtocolError> {
-        let (method, result) = (refused.method, refused.result);
-        Err(ProtocolError::AuthRefused { method, result })
-    }
-
-    pub(super) fn on_signature(&mut self, signature: AuthSignature) -> Result<(), ProtocolError> {
-        if signature != NO_SIGNATURE {
-            return Err(ProtocolError::Signature);
-        }
-        let has_session = self.numbers.server_cookie != 0;
-        let Some(transport) = self.transport() else {
-            return Ok(());
-        };
-        match transport.side {
-            Side::Acceptor => transport.phase = Phase::Accepting,
-            Side::Dialler if has_session => self.send_reconnect(),
-            Side::Dialler => self.send_client_ident(),
         }
         Ok(())
     }

@@ -54,6 +54,11 @@ impl Inbox {
         }
     }
 
+    /// From now on so much is read ahead, no less than before.
+    pub(super) fn set_ahead_len(&mut self, ahead_len: usize) {
+        self.ahead_len = self.ahead_len.max(ahead_len);
+    }
+
     /// Where the transport puts its next bytes; never empty.
     pub(super) fn space(&mut self) -> &mut [u8] {
         if self.large.is_none() {

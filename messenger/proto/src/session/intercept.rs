@@ -50,9 +50,9 @@ pub enum Step {
     MessageDecoded = 17,
     /// SESSION_RETRY comes next.
     SessionRetry = 18,
-    /// COMPRESSION_REQUEST comes next; not reached before compression is negotiated.
+    /// COMPRESSION_REQUEST comes next, if both banners offer compression.
     CompressionRequest = 19,
-    /// COMPRESSION_REQUEST arrived; not reached before compression is negotiated.
+    /// COMPRESSION_REQUEST arrived.
     CompressionRequestSeen = 20,
 }
 

@@ -6,13 +6,19 @@
 use std::time::Instant;
 
 use crate::error::ProtocolError;
+use crate::identity::Limits;
 use crate::message::{MessagePermits, ReceiveStamps};
 use crate::session::admission::Admission;
 use crate::session::transport::{Body, HANDSHAKE_FRAMES_MAX, Phase, Reading, Received, Side};
 use crate::session::{Fault, Session, State, Step};
 use crate::v2::banner::PREFIX_LEN;
-use crate::v2::preamble::{PREAMBLE_LEN, SEGMENTS_MAX};
-use crate::v2::{Assembly, Banner, Control, Preamble, Tag};
+use crate::v2::preamble::SEGMENTS_MAX;
+use crate::v2::{Banner, Control, Preamble, Tag, Wire};
+
+/// Most bytes of each segment of a message.
+fn message_limits(limits: &Limits) -> [u32; SEGMENTS_MAX] {
+    [limits.control_len, limits.front_len, limits.middle_len, limits.data_len]
+}
 
 /// Whether to go on with the bytes at hand.
 type Progress = Result<bool, ProtocolError>;
@@ -41,7 +47,7 @@ impl Session {
         }
         match &mut transport.reading {
             Reading::BannerPrefix => {
-                let Some(prefix) = transport.inbox.take(PREFIX_LEN) else {
+                let Some(prefix) = transport.take(PREFIX_LEN)? else {
                     return Ok(false);
                 };
                 let prefix = prefix[..].try_into().expect("as long as asked for");
@@ -54,11 +60,17 @@ impl Session {
                 Ok(self.passes(step))
             }
             Reading::BannerPayload(len) => {
-                let Some(payload) = transport.inbox.take(*len) else {
+                let len = *len;
+                let Some(payload) = transport.take(len)? else {
                     return Ok(false);
                 };
                 let theirs = Banner::decode_payload(&payload)?;
-                transport.wire.revision = Banner::OURS.negotiate(&theirs)?;
+                let options = &self.identity.options;
+                let ours = options.banner();
+                let revision = ours.negotiate(&theirs)?;
+                transport.negotiates_compression = ours.negotiates_compression(&theirs);
+                let crc_data = options.crc_data;
+                transport.set_wire(Wire { revision, crc_data });
                 transport.reading = Reading::Preamble;
                 let step = match transport.side {
                     Side::Dialler => Step::ClientBannerDone,
@@ -70,11 +82,10 @@ impl Session {
                 Ok(true)
             }
             Reading::Preamble => {
-                let Some(preamble) = transport.inbox.take(PREAMBLE_LEN) else {
+                let Some(preamble) = transport.read_preamble()? else {
                     return Ok(false);
                 };
-                let preamble = preamble[..].try_into().expect("as long as asked for");
-                self.on_preamble(now, Preamble::decode(preamble)?)?;
+                self.on_preamble(now, preamble)?;
                 Ok(true)
             }
             Reading::Admission(admission) => {
@@ -82,7 +93,8 @@ impl Session {
                     return Ok(false);
                 }
                 transport.reading = Reading::Body(Body {
-                    assembly: Assembly::new(transport.wire, admission.preamble),
+                    limits: message_limits(&self.identity.limits),
+                    wire_len: admission.wire_len,
                     stamps: admission.stamps,
                     permits: std::mem::take(&mut admission.permits),
                 });
@@ -104,9 +116,15 @@ impl Session {
         };
         let (tag, limits) = (preamble.tag, self.identity.limits);
         if tag != Tag::Message.to_wire() {
-            preamble.check_lens(&[limits.control_len; SEGMENTS_MAX])?;
+            let mut control_len = limits.control_len;
+            if let Some(transcript) = &transport.transcript {
+                control_len = control_len.min(u32::try_from(transcript.room()).unwrap_or(u32::MAX));
+            }
+            let limits = [control_len; SEGMENTS_MAX];
+            preamble.check_lens(&limits)?;
             transport.reading = Reading::Body(Body {
-                assembly: Assembly::new(transport.wire, preamble),
+                limits,
+                wire_len: 0,
                 stamps: ReceiveStamps::default(),
                 permits: MessagePermits::default(),
             });
@@ -121,14 +139,15 @@ impl Session {
         let State::Open { transport, .. } = &mut self.state else {
             return Ok(());
         };
-        let (front, middle, data) = (limits.front_len, limits.middle_len, limits.data_len);
-        preamble.check_lens(&[limits.control_len, front, middle, data])?;
+        let limits = message_limits(&limits);
+        preamble.check_lens(&limits)?;
         let dispatch = self.identity.dispatch_throttle.as_ref();
-        let mut admission = Admission::new(now, preamble, &self.policy, dispatch);
+        let mut admission = Admission::new(now, &preamble, &self.policy, dispatch);
         // The common case is an open gate: it costs no allocation.
         if admission.advance(now, &self.unblock) {
             transport.reading = Reading::Body(Body {
-                assembly: Assembly::new(transport.wire, preamble),
+                limits,
+                wire_len: admission.wire_len,
                 stamps: admission.stamps,
                 permits: admission.permits,
             });
@@ -164,17 +183,31 @@ impl Session {
             (_, Phase::Hello, Tag::Hello) => self.on_hello(&Control::parse(payload)?),
 
             (Side::Acceptor, Phase::Auth, Tag::AuthRequest) => {
-                self.on_auth_request(&Control::parse(payload)?);
-                Ok(())
+                self.on_auth_request(&Control::parse(payload)?)
             }
-            (Side::Dialler, Phase::Auth, Tag::AuthDone) => {
+            (Side::Acceptor, Phase::AuthMore, Tag::AuthRequestMore) => {
+                self.on_auth_request_more(&Control::parse(payload)?)
+            }
+            (Side::Dialler, Phase::Auth | Phase::AuthMore, Tag::AuthDone) => {
                 self.on_auth_done(&Control::parse(payload)?)
             }
-            (Side::Dialler, Phase::Auth, Tag::AuthBadMethod) => {
+            (Side::Dialler, Phase::Auth | Phase::AuthMore, Tag::AuthBadMethod) => {
                 self.on_auth_bad_method(&Control::parse(payload)?)
             }
-            (_, Phase::Signature, Tag::AuthSignature) => {
-                self.on_signature(Control::parse(payload)?)
+            (Side::Dialler, Phase::Auth | Phase::AuthMore, Tag::AuthReplyMore) => {
+                self.on_auth_reply_more(&Control::parse(payload)?)
+            }
+            (_, Phase::Signature(expected), Tag::AuthSignature) => {
+                let expected = *expected;
+                self.on_signature(&Control::parse(payload)?, &expected)
+            }
+
+            (Side::Acceptor, Phase::Compression, Tag::CompressionRequest) => {
+                self.on_compression_request(&Control::parse(payload)?);
+                Ok(())
+            }
+            (Side::Dialler, Phase::Compression, Tag::CompressionDone) => {
+                self.on_compression_done(Control::parse(payload)?)
             }
 
             (Side::Acceptor, Phase::Accepting, Tag::ClientIdent) => {

@@ -117,7 +117,8 @@ impl Session {
             }
             self.numbers.out_seq += 1;
             message.header.seq = self.numbers.out_seq;
-            write_message(transport, &message, self.numbers.in_seq);
+            let head = header::encode(&message.header, self.numbers.in_seq);
+            transport.send_message(&head, [&message.front, &message.middle, &message.data]);
             self.stats.messages_sent += 1;
             self.ack_due = false;
             if !self.policy.lossy {
@@ -134,20 +135,6 @@ impl Session {
 
 fn has_room(transport: &Transport) -> bool {
     let outbox = &transport.outbox;
-    outbox.slices() + MESSAGE_SLICES <= GATHER_MAX && outbox.len() < STAGED_BYTES
-}
-
-/// Writes a message's frame; its sections are referenced, not copied.
-fn write_message(transport: &mut Transport, message: &Message, ack_seq: u64) {
-    let head = header::encode(&message.header, ack_seq);
-    let sections = [&message.front, &message.middle, &message.data];
-    let wire = transport.wire;
-    let epilogue = transport.outbox.write(|out| {
-        let sections = sections.map(|section| &section[..]);
-        wire.begin(Tag::Message, |writer| writer.bytes(&head), sections, out)
-    });
-    for section in sections {
-        transport.outbox.push(section.clone());
-    }
-    transport.outbox.write(|out| out.extend_from_slice(epilogue.as_bytes()));
+    let is_open = transport.failed.is_none();
+    is_open && outbox.slices() + MESSAGE_SLICES <= GATHER_MAX && outbox.len() < STAGED_BYTES
 }

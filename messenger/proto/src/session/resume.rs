@@ -167,6 +167,7 @@ impl Session {
         self.own_ip = accepted.own_ip;
         self.peer.socket = accepted.peer.socket;
         self.peer.global_id = accepted.peer.global_id;
+        self.peer.auth = accepted.peer.auth.take();
         self.stats.bytes_sent += accepted.stats.bytes_sent;
         self.stats.bytes_received += accepted.stats.bytes_received;
         self.progress = accepted.progress;

@@ -1,18 +1,32 @@
 //! One TCP connection under a session: its buffers, its wire format, how far it has come.
 
+use bytes::Bytes;
+
+use crate::denc::Writer;
 use crate::error::ProtocolError;
-use crate::identity::SessionOptions;
+use crate::identity::{Limits, SessionOptions};
 use crate::message::{MessagePermits, ReceiveStamps};
 use crate::rx_buffers::RxBuffers;
 use crate::session::admission::Admission;
+use crate::session::authenticate::Exchange;
 use crate::session::event::PeerIdent;
 use crate::session::inbox::Inbox;
 use crate::session::outbox::Outbox;
-use crate::v2::{Assembly, Control, Frame, Revision, Wire, header};
+use crate::session::transcript::Transcript;
+use crate::v2::control::AuthSignature;
+use crate::v2::preamble::SEGMENTS_MAX;
+use crate::v2::{
+    Banner, Compression, ConnectionSecret, Control, Decoder, Encoder, Frame, Preamble, Revision,
+    Role, Tag, Wire, header,
+};
 
 /// Frames a peer may send before the session is ready. An honest one needs about ten, and each
 /// refused attempt costs it one; this bounds what we answer.
 pub(super) const HANDSHAKE_FRAMES_MAX: u32 = 64;
+
+/// Places where the bytes of a peer that did not authenticate may be: read ahead, in the frame being
+/// read, in the transcript, and as many on their way out.
+const BUFFERS: usize = 4;
 
 /// Index of a message's data section among the segments of its frame.
 const DATA_SEGMENT: usize = 3;
@@ -27,16 +41,22 @@ pub(super) enum Side {
 /// What is expected next.
 ///
 /// ```text
-///   dialler    Banner - Hello - Auth - Signature - Connecting ------------------> Ready
-///                                              \-- Resuming (old session) ------/
-///   acceptor   Banner - Hello - Auth - Signature - Accepting - Judging (verdict) -> Ready
+///   both       Banner - Hello - Auth (AuthMore) - Signature (Compression)
+///   dialler      - Connecting ------------------> Ready
+///                \-- Resuming (old session) ----/
+///   acceptor     - Accepting - Judging (verdict) -> Ready
 /// ```
 #[derive(Debug)]
 pub(super) enum Phase {
     Banner,
     Hello,
     Auth,
-    Signature,
+    /// The method needs more than one round.
+    AuthMore,
+    /// Ours was sent, this is to be the peer's.
+    Signature(AuthSignature),
+    /// Both banners offered it.
+    Compression,
     /// CLIENT_IDENT was sent.
     Connecting,
     /// SESSION_RECONNECT was sent.
@@ -55,7 +75,9 @@ impl Phase {
             Self::Banner => "before the banner",
             Self::Hello => "before HELLO",
             Self::Auth => "during authentication",
-            Self::Signature => "before the signature",
+            Self::AuthMore => "during a round of authentication",
+            Self::Signature(_) => "before the signature",
+            Self::Compression => "while compression is negotiated",
             Self::Connecting => "while connecting",
             Self::Resuming => "while reconnecting",
             Self::Accepting => "while accepting",
@@ -67,7 +89,6 @@ impl Phase {
 
 /// Which bytes come next.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "one per transport; a box would cost every frame")]
 pub(super) enum Reading {
     BannerPrefix,
     BannerPayload(usize),
@@ -80,7 +101,10 @@ pub(super) enum Reading {
 /// A frame behind its preamble, with what its message holds.
 #[derive(Debug)]
 pub(super) struct Body {
-    pub(super) assembly: Assembly,
+    /// Most bytes of each segment.
+    pub(super) limits: [u32; SEGMENTS_MAX],
+    /// Bytes behind the first segment, as they are on the wire.
+    pub(super) wire_len: u64,
     pub(super) stamps: ReceiveStamps,
     pub(super) permits: MessagePermits,
 }
@@ -97,10 +121,19 @@ pub(super) struct Received {
 pub(super) struct Transport {
     pub(super) side: Side,
     pub(super) phase: Phase,
-    pub(super) wire: Wire,
+    /// Why nothing more can be written: the transport has to be given up.
+    pub(super) failed: Option<ProtocolError>,
+    pub(super) encoder: Encoder,
+    decoder: Decoder,
+    /// Both banners offer compression.
+    pub(super) negotiates_compression: bool,
     pub(super) reading: Reading,
     pub(super) inbox: Inbox,
     pub(super) outbox: Outbox,
+    /// The authentication under way.
+    pub(super) exchange: Option<Exchange>,
+    /// What was said so far; none any more once it is signed.
+    pub(super) transcript: Option<Box<Transcript>>,
     /// Frames received before the session was ready.
     pub(super) handshake_frames: u32,
     /// SESSION_RETRY answers among them.
@@ -114,14 +147,21 @@ pub(super) struct Transport {
 }
 
 impl Transport {
-    pub(super) fn new(side: Side, options: &SessionOptions) -> Self {
+    pub(super) fn new(side: Side, options: &SessionOptions, limits: &Limits) -> Self {
+        let wire = Wire { revision: Revision::Rev1, crc_data: options.crc_data };
+        let unauthenticated_len = limits.unauthenticated_bytes / BUFFERS;
         Self {
             side,
             phase: Phase::Banner,
-            wire: Wire { revision: Revision::Rev1, crc_data: options.crc_data },
+            failed: None,
+            encoder: Encoder::new(wire),
+            decoder: Decoder::new(wire),
+            negotiates_compression: false,
             reading: Reading::BannerPrefix,
-            inbox: Inbox::new(options.read_ahead_len),
+            inbox: Inbox::new(options.read_ahead_len.min(unauthenticated_len)),
             outbox: Outbox::default(),
+            exchange: None,
+            transcript: Some(Box::new(Transcript::new(unauthenticated_len))),
             handshake_frames: 0,
             retries: 0,
             lent: None,
@@ -156,10 +196,101 @@ impl Transport {
         }
     }
 
+    /// The banners agree on how frames look.
+    pub(super) fn set_wire(&mut self, wire: Wire) {
+        (self.encoder, self.decoder) = (Encoder::new(wire), Decoder::new(wire));
+    }
+
+    /// Every later frame is sealed, both ways.
+    pub(super) fn secure(&mut self, secret: &ConnectionSecret) -> Result<(), ProtocolError> {
+        let role = match self.side {
+            Side::Dialler => Role::Client,
+            Side::Acceptor => Role::Server,
+        };
+        let (sealing, opening) = secret.keys(role, self.encoder.revision())?;
+        self.encoder.secure(sealing);
+        self.decoder.secure(opening);
+        Ok(())
+    }
+
+    /// Later frames may be compressed as agreed.
+    pub(super) fn compress(&mut self, compression: Option<Compression>) {
+        self.encoder.compress(compression);
+        self.decoder.decompress(compression);
+    }
+
     /// Queues a control frame behind everything written so far.
     pub(super) fn send<C: Control>(&mut self, payload: &C) {
-        let wire = self.wire;
-        self.outbox.write(|out| wire.control(payload, out));
+        let (encoder, transcript) = (&mut self.encoder, &mut self.transcript);
+        let written = self.outbox.write(|out| {
+            let at = out.len();
+            encoder.control(payload, out)?;
+            if let Some(transcript) = transcript {
+                transcript.send(&out[at..]);
+            }
+            Ok(())
+        });
+        if let Err(error) = written {
+            self.failed = Some(error);
+        }
+    }
+
+    /// Queues a message's frame; in crc mode its sections are referenced, not copied.
+    pub(super) fn send_message(&mut self, head: &[u8], sections: [&Bytes; SEGMENTS_MAX - 1]) {
+        let first = |writer: &mut Writer<'_>| writer.bytes(head);
+        // The common case, spared everything that sealing needs.
+        if let Some(wire) = self.encoder.plain() {
+            let [front, middle, data] = sections;
+            let rest: [&[u8]; SEGMENTS_MAX - 1] = [front, middle, data];
+            let epilogue = self.outbox.write(|out| wire.begin(Tag::Message, first, rest, out));
+            sections.into_iter().for_each(|section| self.outbox.push(section.clone()));
+            self.outbox.write(|out| out.extend_from_slice(epilogue.as_bytes()));
+            return;
+        }
+        let encoder = &mut self.encoder;
+        match self.outbox.write(|out| encoder.begin(Tag::Message, first, sections, out)) {
+            Ok(tail) => {
+                tail.sections.into_iter().for_each(|section| self.outbox.push(section));
+                self.outbox.write(|out| out.extend_from_slice(tail.epilogue.as_bytes()));
+            }
+            Err(error) => self.failed = Some(error),
+        }
+    }
+
+    /// Queues the banner, which comes before every frame.
+    pub(super) fn send_banner(&mut self, banner: &Banner) {
+        let bytes = banner.encode();
+        self.outbox.write(|out| out.extend_from_slice(&bytes));
+        if let Some(transcript) = &mut self.transcript {
+            transcript.send(&bytes);
+        }
+    }
+
+    /// The next `len` bytes, if they are all there.
+    pub(super) fn take(&mut self, len: usize) -> Result<Option<Bytes>, ProtocolError> {
+        let Some(piece) = self.inbox.take(len) else {
+            return Ok(None);
+        };
+        self.note(&piece)?;
+        Ok(Some(piece))
+    }
+
+    /// The peer said this; a transcript, as long as there is one, keeps it.
+    #[inline]
+    fn note(&mut self, piece: &[u8]) -> Result<(), ProtocolError> {
+        match &mut self.transcript {
+            None => Ok(()),
+            Some(transcript) => transcript.receive(piece),
+        }
+    }
+
+    /// The preamble of the next frame, once it is there.
+    pub(super) fn read_preamble(&mut self) -> Result<Option<Preamble>, ProtocolError> {
+        let Some(head) = self.inbox.take(self.decoder.head_len()) else {
+            return Ok(None);
+        };
+        self.note(&head)?;
+        self.decoder.begin(head).map(Some)
     }
 
     /// The frame whose body is being read, once its last byte is there.
@@ -167,13 +298,10 @@ impl Transport {
         &mut self,
         buffers: &RxBuffers,
     ) -> Result<Option<Received>, ProtocolError> {
-        let Reading::Body(body) = &mut self.reading else {
-            return Ok(None);
-        };
-        while let Some(len) = body.assembly.wants() {
+        while let Some(len) = self.decoder.wants() {
             if buffers.count() > 0
                 && !self.inbox.is_placed()
-                && let Some(head) = body.assembly.head_before(DATA_SEGMENT)
+                && let Some(head) = self.decoder.head_before(DATA_SEGMENT)
                 && let Ok((header, _)) = header::decode(head)
                 && let Some(buffer) = buffers.lend(header.tid, len)
             {
@@ -183,18 +311,63 @@ impl Transport {
             let Some(piece) = self.inbox.take(len) else {
                 return Ok(None);
             };
-            body.assembly.push(piece)?;
+            self.note(&piece)?;
+            self.decoder.push(piece)?;
         }
+        let Reading::Body(body) = &mut self.reading else {
+            return Ok(None);
+        };
+        let mut frame = self.decoder.finish(&body.limits)?;
+        let (stamps, mut permits) = (body.stamps, std::mem::take(&mut body.permits));
+        if !self.decoder.reads_in_place() {
+            let len: usize = frame.segments[1..].iter().map(Bytes::len).sum();
+            permits.grow((len as u64).saturating_sub(body.wire_len));
+        }
+        self.reading = Reading::Preamble;
         if let Some(tid) = self.lent.take() {
             buffers.spend(tid);
+        } else if buffers.count() > 0 && !self.decoder.reads_in_place() {
+            copy_to_posted(&mut frame, buffers);
         }
-        let received = Received {
-            frame: body.assembly.finish(),
-            stamps: body.stamps,
-            permits: std::mem::take(&mut body.permits),
-        };
-        self.reading = Reading::Preamble;
         self.inbox.end_frame();
-        Ok(Some(received))
+        Ok(Some(Received { frame, stamps, permits }))
+    }
+}
+
+/// What was sealed or packed could not arrive in a buffer of the application, but ends there.
+fn copy_to_posted(frame: &mut Frame, buffers: &RxBuffers) {
+    let [head, .., data] = &mut frame.segments;
+    if frame.tag == Tag::Message.to_wire()
+        && !frame.aborted
+        && !data.is_empty()
+        && let Ok((header, _)) = header::decode(head)
+        && let Some(mut buffer) = buffers.lend(header.tid, data.len())
+    {
+        buffer.copy_from_slice(data);
+        *data = buffer.freeze();
+        buffers.spend(header.tid);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::v2::control::Ack;
+
+    #[test]
+    fn a_used_up_key_fails_the_transport_and_writes_nothing() {
+        let (options, limits) = (SessionOptions::default(), Limits::default());
+        let mut transport = Transport::new(Side::Dialler, &options, &limits);
+        let secret = ConnectionSecret::new(&std::array::from_fn::<u8, 64, _>(|at| at as u8));
+        let (mut sealing, _) = secret.unwrap().keys(Role::Client, Revision::Rev1).unwrap();
+        sealing.leave(1);
+        transport.encoder.secure(sealing);
+        transport.send(&Ack(1));
+        let len = transport.outbox.len();
+        assert!(len > 0 && transport.failed.is_none());
+        transport.send_message(&[0; 41], [&Bytes::new(), &Bytes::new(), &Bytes::new()]);
+        transport.send(&Ack(2));
+        assert_eq!(transport.failed, Some(ProtocolError::KeyUsedUp));
+        assert_eq!(transport.outbox.len(), len);
     }
 }

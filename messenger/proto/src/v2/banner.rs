@@ -16,7 +16,7 @@ pub const PREFIX_LEN: usize = MAGIC.len() + 2;
 pub const PAYLOAD_LEN: usize = 16;
 /// Feature bit of frame revision 1.
 pub const FEATURE_REVISION_1: u64 = 1;
-/// Feature bit of on-wire compression, which we do not offer.
+/// Feature bit of on-wire compression, which we offer only if it is configured.
 pub const FEATURE_COMPRESSION: u64 = 1 << 1;
 
 /// A banner's payload.
@@ -29,8 +29,23 @@ pub struct Banner {
 }
 
 impl Banner {
-    /// What we send.
+    /// What we send if nothing else is configured.
     pub const OURS: Self = Self { supported: FEATURE_REVISION_1, required: 0 };
+
+    /// What we send if this is the newest format of frames we know.
+    pub fn offering(revision: Revision, compression: bool) -> Self {
+        let revision = match revision {
+            Revision::Rev0 => 0,
+            Revision::Rev1 => FEATURE_REVISION_1,
+        };
+        let compression = if compression { FEATURE_COMPRESSION } else { 0 };
+        Self { supported: revision | compression, required: 0 }
+    }
+
+    /// Whether we and a peer with the banner `theirs` negotiate compression.
+    pub fn negotiates_compression(&self, theirs: &Self) -> bool {
+        self.supported & theirs.supported & FEATURE_COMPRESSION != 0
+    }
 
     /// The bytes on the wire.
     pub fn encode(&self) -> [u8; PREFIX_LEN + PAYLOAD_LEN] {
@@ -106,7 +121,17 @@ mod tests {
         let strict = Banner { supported: 3, required: 2 };
         assert_eq!(Banner::OURS.negotiate(&old), Ok(Revision::Rev0));
         assert_eq!(Banner::OURS.negotiate(&new), Ok(Revision::Rev1));
+        assert_eq!(Banner::offering(Revision::Rev0, true).negotiate(&new), Ok(Revision::Rev0));
+        assert_eq!(Banner::offering(Revision::Rev1, false), Banner::OURS);
         let refused = ProtocolError::BannerFeatures { missing: 2 };
         assert_eq!(Banner::OURS.negotiate(&strict), Err(refused));
+    }
+
+    #[test]
+    fn compression_is_negotiated_if_both_offer_it() {
+        let with = Banner::offering(Revision::Rev1, true);
+        assert!(with.negotiates_compression(&with));
+        assert!(!with.negotiates_compression(&Banner::OURS));
+        assert!(!Banner::OURS.negotiates_compression(&with));
     }
 }

@@ -19,7 +19,7 @@ use crate::v2::frame::Epilogue;
 use crate::v2::keys::{OpeningKey, SealingKey};
 use crate::v2::preamble::{PREAMBLE_LEN, Preamble, SEGMENTS_MAX};
 use crate::v2::sealed::{self, Opening};
-use crate::v2::{Assembly, Control, Frame, Tag, Wire};
+use crate::v2::{Assembly, Control, Frame, Revision, Tag, Wire};
 
 /// What follows the bytes that [`Encoder::begin`] wrote: first the sections, then the epilogue. Any
 /// of them may be empty.
@@ -60,6 +60,22 @@ impl Encoder {
         self.key = Some(Box::new(key));
     }
 
+    /// The format of its frames.
+    pub fn revision(&self) -> Revision {
+        self.wire.revision
+    }
+
+    /// How frames look if they are neither sealed nor compressed: then [`Wire`] writes the same.
+    #[inline]
+    pub fn plain(&self) -> Option<Wire> {
+        (self.key.is_none() && self.compression.is_none()).then_some(self.wire)
+    }
+
+    /// Whether later frames are sealed.
+    pub fn is_secure(&self) -> bool {
+        self.key.is_some()
+    }
+
     /// Compresses later frames as agreed.
     pub fn compress(&mut self, compression: Option<Compression>) {
         self.compression = compression;
@@ -74,9 +90,9 @@ impl Encoder {
         rest: [&Bytes; SEGMENTS_MAX - 1],
         out: &mut BytesMut,
     ) -> Result<Tail, ProtocolError> {
-        if self.key.is_none() && self.compression.is_none() {
+        if let Some(wire) = self.plain() {
             let [front, middle, data] = rest;
-            let epilogue = self.wire.begin(tag, first, [front, middle, data], out);
+            let epilogue = wire.begin(tag, first, [front, middle, data], out);
             return Ok(Tail { sections: [front.clone(), middle.clone(), data.clone()], epilogue });
         }
         let at = out.len();
@@ -159,21 +175,15 @@ pub struct Decoder {
     wire: Wire,
     key: Option<Box<OpeningKey>>,
     compression: Option<Compression>,
-    frame: Pending,
-}
-
-/// The frame being read.
-#[derive(Debug)]
-enum Pending {
-    None,
-    Plain(Assembly),
-    Sealed(Opening),
+    /// The frame being read, unless it is sealed.
+    plain: Assembly,
+    sealed: Option<Opening>,
 }
 
 impl Decoder {
     /// Reads frames in crc mode.
     pub fn new(wire: Wire) -> Self {
-        Self { wire, key: None, compression: None, frame: Pending::None }
+        Self { wire, key: None, compression: None, plain: Assembly::idle(wire), sealed: None }
     }
 
     /// Opens every later frame.
@@ -207,13 +217,13 @@ impl Decoder {
             None => {
                 let head = head[..].try_into().expect("as long as asked for");
                 let preamble = Preamble::decode_compressed(head)?;
-                self.frame = Pending::Plain(Assembly::new(self.wire, preamble));
+                self.plain.restart(self.wire, preamble);
                 preamble
             }
             Some(key) => {
                 let opening = Opening::new(key, head)?;
                 let preamble = *opening.preamble();
-                self.frame = Pending::Sealed(opening);
+                self.sealed = Some(opening);
                 preamble
             }
         };
@@ -226,37 +236,50 @@ impl Decoder {
     /// Bytes of the next piece, never zero; none when the frame is complete.
     #[inline]
     pub fn wants(&self) -> Option<usize> {
-        match &self.frame {
-            Pending::None => None,
-            Pending::Plain(assembly) => assembly.wants(),
-            Pending::Sealed(opening) => opening.wants(self.wire.revision),
+        match &self.sealed {
+            None => self.plain.wants(),
+            Some(opening) => opening.wants(self.wire.revision),
         }
+    }
+
+    /// Whether the segments of the frame being read are the bytes on the wire, so that one may
+    /// arrive where it is to stay.
+    #[inline]
+    pub fn reads_in_place(&self) -> bool {
+        self.sealed.is_none() && !self.plain.preamble().compressed
+    }
+
+    /// The first segment of a frame that is read in place, while the given other one is the next
+    /// piece.
+    #[inline]
+    pub fn head_before(&self, segment: usize) -> Option<&[u8]> {
+        if self.reads_in_place() { self.plain.head_before(segment) } else { None }
     }
 
     /// Takes the next piece, of exactly the length that [`Decoder::wants`] tells.
     #[inline]
     pub fn push(&mut self, piece: Bytes) -> Result<(), ProtocolError> {
-        match (&mut self.frame, &mut self.key) {
-            (Pending::Plain(assembly), _) => assembly.push(piece),
-            (Pending::Sealed(opening), Some(key)) => opening.push(key, piece),
-            (Pending::Sealed(_), None) | (Pending::None, _) => Ok(()),
+        match (&mut self.sealed, &mut self.key) {
+            (Some(opening), Some(key)) => opening.push(key, piece),
+            _ => self.plain.push(piece),
         }
     }
 
     /// The frame, once nothing more is wanted. A compressed segment may have as many bytes as its
     /// limit says once it is plain, and no more than [`RATIO_MAX`] for each packed one.
-    ///
-    /// # Panics
-    ///
-    /// If no frame was begun.
     pub fn finish(&mut self, limits: &[u32; SEGMENTS_MAX]) -> Result<Frame, ProtocolError> {
-        let (compressed, mut frame) = match &mut self.frame {
-            Pending::None => panic!("no frame was begun"),
-            Pending::Plain(assembly) => (assembly.preamble().compressed, assembly.finish()),
-            Pending::Sealed(opening) => (opening.preamble().compressed, opening.finish()),
+        if self.reads_in_place() {
+            return Ok(self.plain.finish());
+        }
+        let (compressed, mut frame) = match &mut self.sealed {
+            Some(opening) => (opening.preamble().compressed, opening.finish()),
+            None => (true, self.plain.finish()),
         };
-        let Some(Compression { method, .. }) = self.compression.filter(|_| compressed) else {
+        if !compressed {
             return Ok(frame);
+        }
+        let Some(Compression { method, .. }) = self.compression else {
+            return Err(ProtocolError::Compressed { tag: frame.tag }); // `begin` said so
         };
         if frame.aborted {
             return Ok(frame); // nobody looks at it

@@ -129,6 +129,11 @@ impl Default for CompressionOptions {
 }
 
 impl CompressionOptions {
+    /// Whether our banner offers it: there is somebody towards whom we would compress.
+    pub fn is_offered(&self) -> bool {
+        self.osd_mode == CompressionMode::Force && !self.osd_methods.0.is_empty()
+    }
+
     /// Whether we compress towards this type of peer, on a secure transport or on another one.
     pub fn mode(&self, peer: EntityType, secure: bool) -> CompressionMode {
         match peer {

@@ -193,7 +193,22 @@ impl Assembly {
         assembly
     }
 
+    /// One that has no frame to read yet.
+    pub(super) fn idle(wire: Wire) -> Self {
+        Self { next: SEGMENTS_MAX + 1, ..Self::new(wire, Preamble::new(Tag::Wait, [0; 4])) }
+    }
+
+    /// Starts again where it is, behind the preamble of the next frame. Cheaper than a new one.
+    #[inline]
+    pub(super) fn restart(&mut self, wire: Wire, preamble: Preamble) {
+        (self.wire, self.preamble) = (wire, preamble);
+        self.crcs = [SEGMENT_SEED; SEGMENTS_MAX];
+        (self.next, self.aborted) = (0, false);
+        self.skip_empty();
+    }
+
     /// The frame's preamble.
+    #[inline]
     pub fn preamble(&self) -> &Preamble {
         &self.preamble
     }

@@ -156,6 +156,12 @@ impl SealingKey {
         self.nonces.revision
     }
 
+    /// Leaves so many messages to be sealed.
+    #[cfg(test)]
+    pub(crate) fn leave(&mut self, messages: u64) {
+        self.nonces.left = messages;
+    }
+
     /// Encrypts what `out` holds from `start` on, and appends the tag.
     pub(super) fn seal(&mut self, start: usize, out: &mut BytesMut) -> Result<(), ProtocolError> {
         let nonce = self.nonces.next()?;

@@ -206,14 +206,49 @@ fn announced_lengths_are_limited_before_anything_is_allocated() {
         });
         assert_eq!(probe.say(&frame).verdict(), "segment_too_long");
     });
-    // Up to the limit a frame is read, before a session exists into 64 KiB at most.
+    // Up to the limit a frame is read.
     in_both_revisions(|probe| {
-        let frame = with_preamble(probe.banner().hello().frame(&keepalive()), |preamble| {
+        let frame = with_preamble(probe.signed().frame(&keepalive()), |preamble| {
             preamble[2..6].copy_from_slice(&(64_u32 << 10).to_le_bytes());
         });
         assert_eq!(probe.say(&frame[..PREAMBLE_LEN]).verdict(), "open");
         assert!(probe.session.rx_space().len() <= (64 << 10) + 4);
     });
+}
+
+#[test]
+fn a_stranger_s_words_are_bounded_one_by_one_and_altogether() {
+    let quarter =
+        identity("osd.1", "v2:10.0.0.2:6800/22", Policy::default()).limits.unauthenticated_bytes
+            / 4;
+    let announce = |len: usize| {
+        in_both_revisions(|probe| {
+            let frame = with_preamble(probe.banner().hello().frame(&keepalive()), |preamble| {
+                preamble[2..6].copy_from_slice(&(len as u32).to_le_bytes());
+            });
+            probe.say(&frame[..PREAMBLE_LEN]);
+            assert_eq!(probe.verdict(), if len < quarter { "open" } else { "segment_too_long" });
+            assert!(probe.session.rx_space().len() <= quarter);
+        });
+    };
+    announce(quarter - 500);
+    announce(quarter);
+    in_both_revisions(|probe| {
+        let good = Probe::auth_request();
+        let bad = AuthRequest { method: 77, payload: vec![0; 1000], ..good };
+        probe.banner().hello();
+        for _ in 0..quarter / 1000 {
+            probe.control(&bad);
+        }
+        assert!(["segment_too_long", "unauthenticated_len"].contains(&probe.verdict()));
+        assert!(probe.heard.len() < quarter);
+    });
+    // A banner counts, too.
+    let mut identity = identity("osd.1", "v2:10.0.0.2:6800/22", Policy::stateless_server());
+    identity.limits.unauthenticated_bytes = 4 * 30;
+    let mut probe = Probe::dial(identity, Revision::Rev1);
+    let banner = [&b"ceph v2\n"[..], &40_u16.to_le_bytes(), &[0; 40]].concat();
+    assert_eq!(probe.say(&banner).verdict(), "unauthenticated_len");
 }
 
 #[test]

@@ -13,8 +13,12 @@
 use std::time::Duration;
 
 use messenger_proto::Policy;
+use messenger_proto::auth::ConnectionMode;
+use messenger_proto::v2::Revision;
 
 use crate::pair::{ACCEPTOR, ALICE, BOB, Cut, DIALLER, Pair, message};
+use crate::realm::Realm;
+use crate::secure::secured;
 
 /// What Alice, who dials, sends.
 const FROM_ALICE: [u64; 3] = [1, 2, 3];
@@ -74,7 +78,11 @@ impl Peers {
 /// dials, Bob sends his as soon as he has a session. With nothing to send, Alice wants a sign of
 /// life; or a broken handshake would park her until she has something (contract P-3).
 fn exchange(peers: Peers, senders: Senders, chunk: usize, cuts: &[Cut]) -> Pair {
-    let mut pair = peers.pair();
+    exchange_of(peers.pair(), senders, chunk, cuts)
+}
+
+/// The same between any two hosts.
+fn exchange_of(mut pair: Pair, senders: Senders, chunk: usize, cuts: &[Cut]) -> Pair {
     pair.chunk = chunk;
     pair.cuts = cuts.to_vec();
     pair.hosts[BOB].greetings = senders.tids(BOB).to_vec();
@@ -162,4 +170,22 @@ fn a_second_break_at_every_byte_of_the_repair_loses_and_repeats_nothing() {
         }
     }
     println!("{tried} pairs of breaks");
+}
+
+#[test]
+fn sealed_frames_are_cut_at_every_byte_and_nothing_is_lost_or_repeated() {
+    for revision in [Revision::Rev0, Revision::Rev1] {
+        let realm = Realm::new(&[ConnectionMode::Secure]);
+        let run = |cuts: &[Cut]| {
+            let pair = secured(Peers::EqualWithResetcheck.pair(), &realm, revision);
+            exchange_of(pair, Senders::Both, ALL_AT_ONCE, cuts)
+        };
+        let arrived = run(&[]).arrived(0).unwrap();
+        println!("{revision:?}: {arrived:?} bytes");
+        for cut in boundaries(0, arrived) {
+            let pair = run(&[cut]);
+            assert!(pair.is_broken(0), "{revision:?} {cut:?}: not cut");
+            assert_exactly_once(&pair, Senders::Both, &format!("{revision:?} {cut:?}"));
+        }
+    }
 }

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod compressed;
 mod conformance;
 mod every_byte;
 mod faults;
@@ -11,4 +12,6 @@ mod lossless;
 mod pair;
 mod probe;
 mod races;
+mod realm;
+mod secure;
 mod stories;

@@ -34,6 +34,7 @@ pub(crate) fn identity(name: &str, addr: &str, policy: Policy) -> Identity {
         policies: PolicySet::new(policy),
         limits: Limits::default(),
         options: SessionOptions::default(),
+        auth: Arc::default(),
         anchor,
         global_seq: GlobalSeq::new(),
         dispatch_throttle: None,
@@ -106,6 +107,8 @@ pub(crate) struct Pair {
     pub(crate) cut_after: Option<usize>,
     /// Where single connections break.
     pub(crate) cuts: Vec<Cut>,
+    /// Where a bit of single bytes changes on the way: the byte behind so many.
+    pub(crate) flips: Vec<Cut>,
     /// Nothing arrives any more.
     pub(crate) silent: bool,
     pipes: Vec<Pipe>,
@@ -144,6 +147,7 @@ impl Pair {
             window: usize::MAX,
             cut_after: None,
             cuts: Vec::new(),
+            flips: Vec::new(),
             silent: false,
             pipes: Vec::new(),
             seeds: 1,
@@ -157,6 +161,11 @@ impl Pair {
         pair.run();
         assert!(pair.session(ALICE).is_ready() && pair.session(BOB).is_ready());
         pair
+    }
+
+    /// Changes what the sessions of `host` made from now on have in common.
+    pub(crate) fn edit(&mut self, host: usize, edit: impl FnOnce(&mut Identity)) {
+        edit(Arc::make_mut(&mut self.hosts[host].identity));
     }
 
     pub(crate) fn slot(&mut self, host: usize) -> &mut Slot {
@@ -343,6 +352,12 @@ impl Pair {
         }
         for (to, from) in space.iter_mut().zip(arriving.drain(..len)) {
             *to = from;
+        }
+        for flip in self.flips.iter().filter(|flip| flip.pipe == index && flip.from == 1 - end) {
+            let at = flip.after.checked_sub(pipe.arrived[flip.from]);
+            if let Some(byte) = at.and_then(|at| space[..len].get_mut(at)) {
+                *byte ^= 0x10;
+            }
         }
         pipe.arrived[1 - end] += len;
         if len > 0 {

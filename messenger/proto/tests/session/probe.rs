@@ -27,6 +27,8 @@ pub(crate) struct Probe {
     pub(crate) error: Option<ProtocolError>,
     /// Accepts the session that is asked for; otherwise the question stays open.
     pub(crate) accepts: bool,
+    /// What it takes itself for.
+    pub(crate) kind: EntityType,
 }
 
 impl Probe {
@@ -50,6 +52,7 @@ impl Probe {
             hung_up: false,
             error: None,
             accepts: true,
+            kind: EntityType::Client,
         };
         probe.drain();
         probe
@@ -108,12 +111,12 @@ impl Probe {
     }
 
     pub(crate) fn hello(&mut self) -> &mut Self {
-        let hello = Hello { kind: EntityType::Client, peer_addr: self.target };
+        let hello = Hello { kind: self.kind, peer_addr: self.target };
         self.control(&hello)
     }
 
     pub(crate) fn auth_request() -> AuthRequest {
-        auth::request(EntityType::Client, "admin", 4242, EntityType::Osd)
+        auth::none::request(EntityType::Client, "admin", 4242, EntityType::Osd)
     }
 
     pub(crate) fn ident(&self) -> ClientIdent {
@@ -132,6 +135,11 @@ impl Probe {
     /// Goes through the handshake up to, not including, the ident.
     pub(crate) fn signed(&mut self) -> &mut Self {
         self.banner().hello().control(&Self::auth_request());
+        self.sign()
+    }
+
+    /// The signature of method none.
+    pub(crate) fn sign(&mut self) -> &mut Self {
         self.control(&AuthSignature([0; SIGNATURE_LEN]))
     }
 
@@ -156,18 +164,7 @@ impl Probe {
         if heard.starts_with(&banner::MAGIC) {
             let _ = heard.split_to(banner::PREFIX_LEN + banner::PAYLOAD_LEN);
         }
-        let mut frames = Vec::new();
-        while !heard.is_empty() {
-            let preamble = heard.split_to(PREAMBLE_LEN);
-            let preamble = Preamble::decode(preamble[..].try_into().unwrap()).unwrap();
-            let mut assembly = Assembly::new(self.wire, preamble);
-            while let Some(len) = assembly.wants() {
-                assembly.push(heard.split_to(len)).unwrap();
-            }
-            let frame = assembly.finish();
-            frames.push((Tag::from_wire(frame.tag).unwrap(), frame.segments[0].clone()));
-        }
-        frames
+        frames_in(self.wire, heard)
     }
 
     /// The counter name of the error that made the session hang up; "open" if it did not.
@@ -198,4 +195,20 @@ impl Probe {
             self.session.transmitted(len);
         }
     }
+}
+
+/// Tags and first segments of frames in crc mode.
+pub(crate) fn frames_in(wire: Wire, mut heard: Bytes) -> Vec<(Tag, Bytes)> {
+    let mut frames = Vec::new();
+    while !heard.is_empty() {
+        let preamble = heard.split_to(PREAMBLE_LEN);
+        let preamble = Preamble::decode(preamble[..].try_into().unwrap()).unwrap();
+        let mut assembly = Assembly::new(wire, preamble);
+        while let Some(len) = assembly.wants() {
+            assembly.push(heard.split_to(len)).unwrap();
+        }
+        let frame = assembly.finish();
+        frames.push((Tag::from_wire(frame.tag).unwrap(), frame.segments[0].clone()));
+    }
+    frames
 }
