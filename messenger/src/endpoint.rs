@@ -351,6 +351,7 @@ pub(crate) mod bench {
     /// A peer that wants a new session.
     pub(crate) fn ident() -> PeerIdent {
         PeerIdent {
+            auth: None,
             name: EntityName::new(EntityType::Client, 1),
             addrs: EntityAddrVec::default(),
             from: SocketAddr::from(([127, 0, 0, 1], 1)),

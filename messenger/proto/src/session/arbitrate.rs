@@ -33,6 +33,8 @@ impl Decision {
             (_, Some(existing)) if existing.compare_addrs(ident) == Ordering::Equal => {
                 Self::Answer(Verdict::Refuse)
             }
+            // Whoever else it is, the addresses and even the cookie could be had by listening.
+            (_, Some(existing)) if existing.is_of_another(ident) => Self::Answer(Verdict::Refuse),
             (IdentRequest::New { .. }, None) => Self::Answer(Verdict::Accept),
             (IdentRequest::New { .. }, Some(existing)) => existing.decide_new(ident),
             (IdentRequest::Reconnect { .. }, None) => Self::Answer(Verdict::Reset { full: true }),
@@ -44,6 +46,12 @@ impl Decision {
 }
 
 impl Session {
+    /// Whether both authenticated, under different names.
+    fn is_of_another(&self, ident: &PeerIdent) -> bool {
+        let names = self.peer.auth.as_ref().zip(ident.auth.as_ref());
+        names.is_some_and(|(ours, theirs)| ours.name != theirs.name)
+    }
+
     fn decide_reconnect(&self, ident: &PeerIdent, connect_seq: u64) -> Decision {
         let numbers = &self.numbers;
         Decision::Answer(if numbers.client_cookie != ident.client_cookie {

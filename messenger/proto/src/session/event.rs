@@ -66,6 +66,8 @@ pub enum SessionEvent {
 pub struct PeerIdent {
     /// Its type; the number is unknown (-1) for a reconnect.
     pub name: EntityName,
+    /// As whom it authenticated.
+    pub auth: Option<AuthIdentity>,
     /// Its addresses: the key of its session.
     pub addrs: EntityAddrVec,
     /// Where its TCP connection comes from.

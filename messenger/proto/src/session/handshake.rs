@@ -103,6 +103,7 @@ impl Session {
         }
         let (features, lossy) = (ident.supported, ident.flags & FLAG_LOSSY != 0);
         self.ask_for_verdict(PeerIdent {
+            auth: self.peer.auth.clone(),
             name: self.peer_name(ident.number),
             addrs: ident.addrs,
             from: self.peer_socket(),

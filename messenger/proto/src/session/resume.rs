@@ -89,6 +89,7 @@ impl Session {
     ) -> Result<(), ProtocolError> {
         self.check_client_addrs(&request.addrs)?;
         self.ask_for_verdict(PeerIdent {
+            auth: self.peer.auth.clone(),
             name: self.peer_name(EntityName::UNNUMBERED),
             addrs: request.addrs,
             from: self.peer_socket(),

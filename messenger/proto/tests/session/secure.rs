@@ -101,6 +101,32 @@ fn a_client_logs_in_at_a_monitor_and_then_visits_a_service() {
 }
 
 #[test]
+fn nobody_else_gets_a_session_by_its_addresses() {
+    let realm = Realm::new(&[Secure]);
+    let mut pair = secured(Pair::of_peers(Policy::lossless_peer()), &realm, Revision::Rev1);
+    pair.dial(ALICE);
+    pair.run();
+    let osd = pair.hosts[ALICE].identity.clone();
+    pair.edit(ALICE, |identity| {
+        identity.auth = realm.member("client.admin", 4000);
+        identity.options.auth_id = "admin".into();
+        identity.name = "client.0".parse().unwrap();
+    });
+    let thief = pair.dial(ALICE);
+    pair.run();
+    assert!(!pair.hosts[ALICE].slots[thief].session.is_ready());
+    assert!(pair.session(BOB).is_ready());
+    let name = pair.session(BOB).peer().auth.as_ref().map(|auth| auth.name.to_string());
+    assert_eq!(name.as_deref(), Some("osd.0"));
+    pair.hosts[ALICE].slots[thief].session.mark_down();
+    // The same one, started again, does.
+    pair.hosts[ALICE].identity = osd;
+    let again = pair.dial(ALICE);
+    pair.run();
+    assert!(pair.hosts[ALICE].slots[again].session.is_ready());
+}
+
+#[test]
 fn who_has_another_key_or_no_ticket_stays_outside() {
     let realm = Realm::new(&[Secure]);
     let mon = identity("mon.0", "v2:10.0.0.2:3300/0", Policy::stateless_registered_server());
