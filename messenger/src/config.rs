@@ -15,6 +15,8 @@
 //! vdev = "net_tap0"
 //! ```
 
+use messenger_proto::auth::{AuthMethod, AuthRules, ConnectionMode};
+use messenger_proto::v2::compression::{CompressionMode, CompressionOptions, Methods};
 use messenger_proto::{Limits, SessionOptions};
 use netstack::native::NativeConfig;
 use netstack::posix::{Driver, PosixConfig};
@@ -22,6 +24,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -114,6 +117,52 @@ pub struct Config {
     /// Messages from and to clients vanish.
     pub ms_blackhole_client: bool,
 
+    /// How daemons authenticate to daemons: `"cephx"`, `"none"`, or both, preferred first. Unlike
+    /// Ceph's, our default is `"none"`.
+    #[serde(with = "list")]
+    pub auth_cluster_required: Vec<AuthMethod>,
+    /// How clients have to authenticate to us, a daemon.
+    #[serde(with = "list")]
+    pub auth_service_required: Vec<AuthMethod>,
+    /// How we, a client, authenticate.
+    #[serde(with = "list")]
+    pub auth_client_required: Vec<AuthMethod>,
+    /// Between daemons: `"crc"`, `"secure"` (which needs cephx), or both, preferred first.
+    #[serde(with = "list")]
+    pub ms_cluster_mode: Vec<ConnectionMode>,
+    /// What we, a daemon, allow clients.
+    #[serde(with = "list")]
+    pub ms_service_mode: Vec<ConnectionMode>,
+    /// What we, a client, ask of daemons.
+    #[serde(with = "list")]
+    pub ms_client_mode: Vec<ConnectionMode>,
+    /// The same between daemons and monitors or managers.
+    #[serde(with = "list")]
+    pub ms_mon_cluster_mode: Vec<ConnectionMode>,
+    /// What we, a monitor or manager, allow others.
+    #[serde(with = "list")]
+    pub ms_mon_service_mode: Vec<ConnectionMode>,
+    /// What we, a client, ask of monitors and managers.
+    #[serde(with = "list")]
+    pub ms_mon_client_mode: Vec<ConnectionMode>,
+    /// The file with our key; needed for cephx unless [`Messenger::set_auth`] brings one.
+    ///
+    /// [`Messenger::set_auth`]: crate::Messenger::set_auth
+    pub keyring: PathBuf,
+    /// Under what name we authenticate, without the type: `"admin"` for `client.admin`. Empty:
+    /// our number, or `admin` without one.
+    pub auth_id: String,
+    /// Whether frames to and from OSDs are compressed: `"none"` or `"force"`.
+    #[serde(with = "text")]
+    pub ms_osd_compress_mode: CompressionMode,
+    /// Bytes a frame must have to be compressed.
+    pub ms_osd_compress_min_size: u32,
+    /// With what: `"snappy"`, `"zlib"`, `"zstd"`, `"lz4"`, several preferred first, or `"none"`.
+    #[serde(with = "text")]
+    pub ms_osd_compression_algorithm: Methods,
+    /// Compress in secure mode too, where lengths tell about contents.
+    pub ms_compress_secure: bool,
+
     /// CPUs to pin workers to, one each; empty: not pinned.
     pub worker_cpus: Vec<usize>,
     /// Commands a worker's inbox holds before senders get their message back.
@@ -137,6 +186,8 @@ impl Default for Config {
     fn default() -> Self {
         let session = SessionOptions::default();
         let limits = Limits::default();
+        let rules = AuthRules::default();
+        let compression = CompressionOptions::default();
         let non_zero = |count| NonZeroUsize::new(count).unwrap_or(NonZeroUsize::MIN);
         Self {
             ms_type: MsType::Posix,
@@ -174,6 +225,21 @@ impl Default for Config {
             ms_blackhole_mds: false,
             ms_blackhole_mgr: false,
             ms_blackhole_client: false,
+            auth_cluster_required: rules.cluster_required,
+            auth_service_required: rules.service_required,
+            auth_client_required: rules.client_required,
+            ms_cluster_mode: rules.cluster_mode,
+            ms_service_mode: rules.service_mode,
+            ms_client_mode: rules.client_mode,
+            ms_mon_cluster_mode: rules.mon_cluster_mode,
+            ms_mon_service_mode: rules.mon_service_mode,
+            ms_mon_client_mode: rules.mon_client_mode,
+            keyring: PathBuf::new(),
+            auth_id: session.auth_id,
+            ms_osd_compress_mode: compression.osd_mode,
+            ms_osd_compress_min_size: compression.osd_min_size,
+            ms_osd_compression_algorithm: compression.osd_methods,
+            ms_compress_secure: compression.secure,
             worker_cpus: Vec::new(),
             worker_inbox_items: non_zero(8192),
             send_queue_messages: non_zero(limits.queue_messages),
@@ -451,6 +517,12 @@ impl<'de> Deserialize<'de> for Cidr {
 #[error("{0}")]
 pub struct ConfigError(String);
 
+impl ConfigError {
+    pub(crate) fn new(what: String) -> Self {
+        Self(what)
+    }
+}
+
 impl Config {
     /// Reads TOML; keys that are not there keep their defaults.
     ///
@@ -511,7 +583,29 @@ impl Config {
             max_backoff: self.ms_max_backoff,
             ready_timeout: self.ms_connection_ready_timeout,
             idle_timeout: self.ms_connection_idle_timeout,
+            auth_id: self.auth_id.clone(),
+            compression: CompressionOptions {
+                osd_mode: self.ms_osd_compress_mode,
+                osd_min_size: self.ms_osd_compress_min_size,
+                osd_methods: self.ms_osd_compression_algorithm.clone(),
+                secure: self.ms_compress_secure,
+            },
             ..SessionOptions::default()
+        }
+    }
+
+    /// What is allowed towards whom.
+    pub(crate) fn auth_rules(&self) -> AuthRules {
+        AuthRules {
+            cluster_required: self.auth_cluster_required.clone(),
+            service_required: self.auth_service_required.clone(),
+            client_required: self.auth_client_required.clone(),
+            cluster_mode: self.ms_cluster_mode.clone(),
+            service_mode: self.ms_service_mode.clone(),
+            client_mode: self.ms_client_mode.clone(),
+            mon_cluster_mode: self.ms_mon_cluster_mode.clone(),
+            mon_service_mode: self.ms_mon_service_mode.clone(),
+            mon_client_mode: self.ms_mon_client_mode.clone(),
         }
     }
 
@@ -545,6 +639,53 @@ mod seconds {
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(input: D) -> Result<Duration, D::Error> {
         let seconds = f64::deserialize(input)?;
         Duration::try_from_secs_f64(seconds).map_err(serde::de::Error::custom)
+    }
+}
+
+/// Words between commas, preferred first.
+mod list {
+    use messenger_proto::auth::{ParseAuthError, parse_list};
+    use serde::{Deserialize, Deserializer, Serializer};
+    use std::fmt::Display;
+    use std::str::FromStr;
+
+    pub(super) fn serialize<T: Display, S: Serializer>(
+        words: &[T],
+        out: S,
+    ) -> Result<S::Ok, S::Error> {
+        let words: Vec<_> = words.iter().map(T::to_string).collect();
+        out.serialize_str(&words.join(", "))
+    }
+
+    pub(super) fn deserialize<'de, T, D>(input: D) -> Result<Vec<T>, D::Error>
+    where
+        T: FromStr<Err = ParseAuthError> + PartialEq,
+        D: Deserializer<'de>,
+    {
+        let words = parse_list(&String::deserialize(input)?);
+        words.map_err(serde::de::Error::custom)
+    }
+}
+
+/// Whatever is read from text and written as text.
+mod text {
+    use serde::{Deserialize, Deserializer, Serializer};
+    use std::fmt::Display;
+    use std::str::FromStr;
+
+    pub(super) fn serialize<T: Display, S: Serializer>(
+        value: &T,
+        out: S,
+    ) -> Result<S::Ok, S::Error> {
+        out.collect_str(value)
+    }
+
+    pub(super) fn deserialize<'de, T, D>(input: D) -> Result<T, D::Error>
+    where
+        T: FromStr<Err: Display>,
+        D: Deserializer<'de>,
+    {
+        String::deserialize(input)?.parse().map_err(serde::de::Error::custom)
     }
 }
 

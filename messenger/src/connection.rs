@@ -17,6 +17,7 @@ use crate::simple::Pipe;
 use crate::worker_loop::{Ask, Command};
 use crate::workers::Gate;
 use bytes::BytesMut;
+use messenger_proto::auth::AuthIdentity;
 use messenger_proto::message::Message;
 use messenger_proto::{Action, EntityAddrVec, EntityName, EntityType, PeerFacts, RxBuffers};
 use std::any::Any;
@@ -304,6 +305,11 @@ impl Connection {
     /// Whether both sides support all bits of `mask`.
     pub fn has_features(&self, mask: u64) -> bool {
         self.features() & mask == mask
+    }
+
+    /// As whom the peer authenticated to us; none if we dialled, or it has not yet.
+    pub fn peer_auth(&self) -> Option<AuthIdentity> {
+        self.facts().auth.clone()
     }
 
     /// When the peer's last keepalive arrived (C-11).

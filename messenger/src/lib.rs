@@ -89,6 +89,7 @@ mod accounts;
 mod clock;
 pub mod config;
 mod connection;
+mod credentials;
 mod dispatch_queue;
 mod dispatcher;
 mod endpoint;
@@ -124,6 +125,7 @@ pub use workers::{DriveOptions, Driven, Workers, WorkersOptions};
 
 pub use netstack::posix::Driver;
 
+pub use messenger_proto::auth;
 pub use messenger_proto::{
     Action, AddrType, EntityAddr, EntityAddrVec, EntityName, EntityType, Message, Policy, Step,
     Throttle, msg_type,

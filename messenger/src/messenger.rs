@@ -8,6 +8,7 @@
 
 use crate::config::Config;
 use crate::connection::Connection;
+use crate::credentials;
 use crate::dispatcher::{Dispatcher, DispatcherPriority, Dispatchers};
 use crate::endpoint::{DieOn, Endpoint, EndpointOptions, Intercept};
 use crate::error::Error;
@@ -19,6 +20,7 @@ use crate::tenant::Tenant;
 use crate::transport;
 use crate::workers::Workers;
 use binding::Bound;
+use messenger_proto::auth::Auth;
 use messenger_proto::message::PRIORITY_DEFAULT;
 use messenger_proto::{
     Action, AddrType, EntityAddr, EntityAddrVec, EntityName, EntityType, GlobalSeq, Identity,
@@ -58,6 +60,7 @@ pub struct Messenger {
 /// What the phases of a messenger's life change.
 struct Life {
     phase: Phase,
+    auth: Arc<Auth>,
     nonce: u32,
     policies: PolicySet,
     send_priority: u16,
@@ -127,6 +130,7 @@ impl Messenger {
     fn over(name: EntityName, config: Config, shell: Shell) -> Result<Self, Error> {
         let life = Life {
             phase: Phase::Setup,
+            auth: credentials::of(name, &config)?,
             nonce: random_nonce(&shell)?,
             policies: PolicySet::default(),
             send_priority: PRIORITY_DEFAULT,
@@ -157,6 +161,20 @@ impl Messenger {
     /// [`Error::Started`] after `start`.
     pub fn set_nonce(&self, nonce: u32) -> Result<(), Error> {
         self.in_setup(|life| life.nonce = nonce)
+    }
+
+    /// Sets how it authenticates, in place of what its configuration says: for keys that are in no
+    /// file, and for monitors, which let others log in.
+    ///
+    /// # Errors
+    /// [`Error::Started`] after `start`.
+    pub fn set_auth(&self, auth: Arc<Auth>) -> Result<(), Error> {
+        self.in_setup(|life| life.auth = auth)
+    }
+
+    /// How it authenticates; holds the tickets of the latest login.
+    pub fn auth(&self) -> Arc<Auth> {
+        Arc::clone(&self.lock().auth)
     }
 
     /// Sets the policy towards one type of peer (M-23). For connections made from now.
@@ -506,7 +524,7 @@ impl Messenger {
             policies: life.policies.clone(),
             limits: self.config.limits(),
             options: self.config.session_options(),
-            auth: Arc::default(),
+            auth: Arc::clone(&life.auth),
             anchor: UnixAnchor { instant: clock.now(), unix: clock.unix() },
             global_seq: GlobalSeq::new(),
             dispatch_throttle: Some(Throttle::new("msgr_dispatch_throttler", budget)),

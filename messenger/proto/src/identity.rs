@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::addr::EntityAddrVec;
-use crate::auth::Auth;
+use crate::auth::{Auth, AuthName};
 use crate::entity::EntityName;
 use crate::policy::PolicySet;
 use crate::throttle::Throttle;
@@ -110,6 +110,17 @@ pub struct SessionOptions {
 }
 
 impl SessionOptions {
+    /// The name under which an entity authenticates: its number if it has one and no other id is
+    /// set; a client without either is `client.admin`.
+    pub fn auth_name(&self, name: EntityName) -> AuthName {
+        let id = match self.auth_id.as_str() {
+            "" if name.number < 0 => "admin".to_owned(),
+            "" => name.number.to_string(),
+            id => id.to_owned(),
+        };
+        AuthName::new(name.kind, id)
+    }
+
     /// The banner we begin every transport with.
     pub(crate) fn banner(&self) -> Banner {
         Banner::offering(self.revision, self.compression.is_offered())

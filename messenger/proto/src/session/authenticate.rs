@@ -12,9 +12,7 @@ use std::sync::Arc;
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 
-use crate::auth::{
-    Accepting, Answer, AuthName, ClientAuth, ConnectionMode, Dialling, Grant, ServerAuth,
-};
+use crate::auth::{Accepting, Answer, ClientAuth, ConnectionMode, Dialling, Grant, ServerAuth};
 use crate::entity::EntityType;
 use crate::error::ProtocolError;
 use crate::session::transport::{Phase, Side};
@@ -34,7 +32,7 @@ pub(super) enum Exchange {
 impl Session {
     /// The dialler's first word, as soon as it knows to whom it talks.
     pub(super) fn send_auth_request(&mut self, peer: EntityType) -> Result<(), ProtocolError> {
-        let name = self.auth_name();
+        let name = self.identity.options.auth_name(self.identity.name);
         let number = self.identity.name.number;
         let global_id = match u64::try_from(number) {
             Ok(number) if name.kind == EntityType::Client => number,
@@ -191,16 +189,5 @@ impl Session {
             Side::Dialler if has_session => self.send_reconnect(),
             Side::Dialler => self.send_client_ident(),
         }
-    }
-
-    /// The name under which we authenticate.
-    fn auth_name(&self) -> AuthName {
-        let name = self.identity.name;
-        let id = match self.identity.options.auth_id.as_str() {
-            "" if name.number < 0 => "admin".to_owned(),
-            "" => name.number.to_string(),
-            id => id.to_owned(),
-        };
-        AuthName::new(name.kind, id)
     }
 }

@@ -94,6 +94,14 @@ impl FromStr for Methods {
     }
 }
 
+impl fmt::Display for Methods {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<_> = self.0.iter().map(|method| method.as_str()).collect();
+        f.write_str(if names.is_empty() { "none" } else { "" })?;
+        f.write_str(&names.join(", "))
+    }
+}
+
 /// Whether to compress towards peers of one type.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum CompressionMode {
@@ -102,6 +110,32 @@ pub enum CompressionMode {
     None,
     /// Whatever reaches the least size.
     Force,
+}
+
+/// A word that names no compression mode.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is neither none nor force")]
+pub struct ParseModeError(String);
+
+impl FromStr for CompressionMode {
+    type Err = ParseModeError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "none" => Ok(Self::None),
+            "force" => Ok(Self::Force),
+            _ => Err(ParseModeError(text.to_owned())),
+        }
+    }
+}
+
+impl fmt::Display for CompressionMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::None => "none",
+            Self::Force => "force",
+        })
+    }
 }
 
 /// What is configured about compression. The default is Ceph's: off.
