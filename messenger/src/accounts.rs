@@ -29,6 +29,8 @@ impl Accounts {
     pub(crate) fn take_over(&mut self, newcomer: &SessionStats) {
         self.stats.bytes_sent += newcomer.bytes_sent;
         self.stats.bytes_received += newcomer.bytes_received;
+        self.stats.sealed_bytes_sent += newcomer.sealed_bytes_sent;
+        self.stats.sealed_bytes_received += newcomer.sealed_bytes_received;
     }
 
     /// Brings the handle and the counters up to date.

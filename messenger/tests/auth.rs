@@ -131,6 +131,8 @@ fn a_client_logs_in_and_shows_its_ticket(net: &impl Net) {
         assert_eq!(who.caps.text, "allow r");
         let number = accepted.peer_name().unwrap().number;
         assert_eq!(u64::try_from(number), Ok(tickets.global_id()));
+        let sealed = counted(&client, "msgr_send_encrypted_bytes");
+        assert_eq!(sealed > 100_000, modes == SECURE, "{sealed} bytes were sealed");
         end(&[&client, &osd, &mon]);
     }
 }
@@ -160,7 +162,11 @@ fn who_insists_on_secure_mode_gets_it_or_nothing(net: &impl Net) {
 }
 
 fn faults(host: &Host) -> u64 {
+    counted(host, "msgr_faults")
+}
+
+fn counted(host: &Host, counter: &str) -> u64 {
     let workers = host.messenger.counters().workers;
     let all = workers.iter().flat_map(|worker| &worker.messenger);
-    all.filter(|(name, _)| *name == "msgr_faults").map(|(_, value)| *value).sum()
+    all.filter(|(name, _)| *name == counter).map(|(_, value)| *value).sum()
 }

@@ -241,9 +241,11 @@ impl Session {
             return Ok(());
         };
         transport.inbox.received(len);
+        let sealed_len = if transport.encoder.is_secure() { len as u64 } else { 0 };
         self.progress = now;
         self.arrived = now;
         self.stats.bytes_received += len as u64;
+        self.stats.sealed_bytes_received += sealed_len;
         self.advance(now)
     }
 
@@ -404,10 +406,12 @@ impl Session {
             return;
         };
         transport.outbox.sent(len);
+        let sealed_len = if transport.encoder.is_secure() { len as u64 } else { 0 };
         if let Some(written) = &mut transport.frozen_at {
             *written -= len;
         }
         self.stats.bytes_sent += len as u64;
+        self.stats.sealed_bytes_sent += sealed_len;
         if len > 0 {
             self.progress = self.now;
         }

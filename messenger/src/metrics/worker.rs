@@ -51,6 +51,8 @@ impl Counters {
         sum.messages_received += now.messages_received - before.messages_received;
         sum.bytes_sent += now.bytes_sent - before.bytes_sent;
         sum.bytes_received += now.bytes_received - before.bytes_received;
+        sum.sealed_bytes_sent += now.sealed_bytes_sent - before.sealed_bytes_sent;
+        sum.sealed_bytes_received += now.sealed_bytes_received - before.sealed_bytes_received;
         sum.acks_sent += now.acks_sent - before.acks_sent;
         sum.messages_acked += now.messages_acked - before.messages_acked;
         sum.duplicates += now.duplicates - before.duplicates;
@@ -72,6 +74,8 @@ impl Counters {
             ("msgr_send_messages", sessions.messages_sent),
             ("msgr_recv_bytes", sessions.bytes_received),
             ("msgr_send_bytes", sessions.bytes_sent),
+            ("msgr_recv_encrypted_bytes", sessions.sealed_bytes_received),
+            ("msgr_send_encrypted_bytes", sessions.sealed_bytes_sent),
             ("msgr_created_connections", self.created_connections),
             ("msgr_active_connections", self.active_connections),
             ("msgr_running_total_time_us", us(self.running_time)),

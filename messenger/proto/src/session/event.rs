@@ -258,6 +258,10 @@ pub struct SessionStats {
     pub bytes_sent: u64,
     /// Bytes the transport gave.
     pub bytes_received: u64,
+    /// Of [`SessionStats::bytes_sent`] those on transports in secure mode.
+    pub sealed_bytes_sent: u64,
+    /// The same, received.
+    pub sealed_bytes_received: u64,
     /// Stand-alone ACK frames sent.
     pub acks_sent: u64,
     /// Messages the peer acknowledged.

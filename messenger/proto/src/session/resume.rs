@@ -171,6 +171,8 @@ impl Session {
         self.peer.auth = accepted.peer.auth.take();
         self.stats.bytes_sent += accepted.stats.bytes_sent;
         self.stats.bytes_received += accepted.stats.bytes_received;
+        self.stats.sealed_bytes_sent += accepted.stats.sealed_bytes_sent;
+        self.stats.sealed_bytes_received += accepted.stats.sealed_bytes_received;
         self.progress = accepted.progress;
         self.arrived = accepted.arrived;
 
