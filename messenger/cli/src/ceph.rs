@@ -89,17 +89,20 @@ pub(crate) fn run(args: &CephArgs) -> Result<()> {
             command(find()?, asked, args.json, deadline)
         }
         Task::PingOsd(ping) => {
-            let options =
-                heartbeat::Options { config: &config, patience: args.timeout, json: args.json };
+            let options = heartbeat::Options {
+                stack: config.ms_type,
+                patience: args.timeout,
+                json: args.json,
+            };
             heartbeat::run(find()?, ping, &options)
         }
         Task::Put(ObjectArgs { pool, object, file }) => {
             let content = objects::read_file(file)?;
-            let mut objects = objects::Objects::new(find()?, &config, deadline)?;
+            let mut objects = objects::Objects::new(find()?, deadline)?;
             objects.put(pool, object, content)?.print(args.json)
         }
         Task::Get(ObjectArgs { pool, object, file }) => {
-            let mut objects = objects::Objects::new(find()?, &config, deadline)?;
+            let mut objects = objects::Objects::new(find()?, deadline)?;
             let (content, done) = objects.get(pool, object)?;
             std::fs::write(file, content)
                 .with_context(|| format!("cannot write {}", file.display()))?;

@@ -3,6 +3,7 @@
 //! Everything that happens on a caller's connections comes out of [`Caller::next`], in order and
 //! stamped where it happened, so the commands are plain loops on the main thread.
 
+use std::path::PathBuf;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -13,6 +14,8 @@ use messenger::{
     EntityType, Message, Messenger, Policy,
 };
 
+/// Under what name clients without a number authenticate, unless the configuration has another.
+const AUTH_ID: &str = "admin";
 /// What a monitor calls a client that has no number yet.
 pub(crate) const CLIENT: EntityName = EntityName::new(EntityType::Client, EntityName::UNNUMBERED);
 
@@ -43,9 +46,25 @@ pub(crate) enum What {
 }
 
 impl Caller {
-    /// A messenger under this name, with authentication *none*.
-    pub(crate) fn start(config: &Config, name: EntityName) -> Result<Self> {
-        let messenger = Messenger::create(name, config.clone())?;
+    /// A messenger for monitors. It authenticates as its configuration says.
+    pub(crate) fn start(config: &Config) -> Result<Self> {
+        Self::with(Messenger::create(CLIENT, config.clone())?)
+    }
+
+    /// Another one, for OSDs, that shows them the tickets which this one got from a monitor.
+    pub(crate) fn beside(&self, name: EntityName) -> Result<Self> {
+        // It authenticates as we do, whatever its number: no keyring is asked for that.
+        let keyring = PathBuf::new();
+        let mut config = Config { keyring, ..self.messenger.config().clone() };
+        if config.auth_id.is_empty() {
+            config.auth_id = AUTH_ID.to_owned();
+        }
+        let messenger = Messenger::create(name, config)?;
+        messenger.set_auth(self.messenger.auth())?;
+        Self::with(messenger)
+    }
+
+    fn with(messenger: Messenger) -> Result<Self> {
         messenger.set_default_policy(Policy::lossy_client())?;
         let (sender, news) = mpsc::channel();
         let inbox = Arc::new(Inbox(Mutex::new(sender)));

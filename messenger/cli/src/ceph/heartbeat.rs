@@ -9,7 +9,7 @@ use std::io::Write;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, bail, ensure};
-use messenger::{Config, Connection, EntityAddrVec, EntityName, EntityType, Message};
+use messenger::{Connection, EntityAddrVec, EntityName, EntityType, Message, MsType};
 use messenger_ceph::{MOSDPing, OsdDump, OsdState, Payload, PingOp, Span, kind, placement};
 use serde::Serialize;
 
@@ -45,8 +45,8 @@ pub(crate) struct PingArgs {
 
 /// What the command was asked beyond its own arguments.
 #[derive(Debug)]
-pub(crate) struct Options<'a> {
-    pub(crate) config: &'a Config,
+pub(crate) struct Options {
+    pub(crate) stack: MsType,
     pub(crate) patience: Duration,
     pub(crate) json: bool,
 }
@@ -63,13 +63,13 @@ struct Report {
     run: PingReport,
 }
 
-pub(crate) fn run(monitor: Monitor, args: &PingArgs, options: &Options<'_>) -> Result<()> {
+pub(crate) fn run(monitor: Monitor, args: &PingArgs, options: &Options) -> Result<()> {
     ensure!(
         args.count > 0 && (1..=DEPTH_MAX).contains(&args.depth),
         "--count is at least 1 and --depth between 1 and {DEPTH_MAX}; try: --count 10 --depth 1"
     );
     let stop = signals::stop_requested()?;
-    let mut pinger = Pinger::new(monitor, args, options.config)?;
+    let mut pinger = Pinger::new(monitor, args)?;
     let ended_early = pinger.ping_all(&stop, options.patience)?;
     let report = pinger.report(options, ended_early.clone());
     print(&report, options.json)?;
@@ -107,11 +107,11 @@ struct Session {
 }
 
 impl Pinger {
-    fn new(monitor: Monitor, args: &PingArgs, config: &Config) -> Result<Self> {
+    fn new(monitor: Monitor, args: &PingArgs) -> Result<Self> {
         let osd = i32::from(args.id);
         // OSDs keep a clock for each number that pings them, in a table as long as the highest one:
         // so it must be low. The OSD's own is in no other's way.
-        let caller = Caller::start(config, EntityName::new(EntityType::Client, osd.into()))?;
+        let caller = monitor.caller().beside(EntityName::new(EntityType::Client, osd.into()))?;
         let ping = MOSDPing { fsid: monitor.fsid(), ..MOSDPing::default() }.padded_for(PING_LEN);
         let now = Instant::now();
         Ok(Self {
@@ -280,9 +280,9 @@ impl Pinger {
         }
     }
 
-    fn report(&self, options: &Options<'_>, ended_early: Option<String>) -> Report {
+    fn report(&self, options: &Options, ended_early: Option<String>) -> Report {
         let target = self.session.as_ref().map_or_else(String::new, |s| s.addrs.to_string());
-        let stack = options.config.ms_type.to_string();
+        let stack = options.stack.to_string();
         let run = Run { stack: &stack, target, size: PING_LEN.into(), depth: self.depth };
         Report {
             osd: self.osd,

@@ -8,7 +8,7 @@ use messenger_ceph::{
     Fsid, JsonCommand, MMonCommand, MMonCommandAck, MMonGetMap, MMonMap, Payload, kind,
 };
 
-use super::caller::{CLIENT, Caller, What};
+use super::caller::{Caller, What};
 use super::cause;
 
 /// How long one monitor may take before the next is tried (Ceph: `mon_client_hunt_interval`).
@@ -44,7 +44,7 @@ pub(crate) fn parse_addr(text: &str) -> Result<EntityAddr, String> {
 impl Monitor {
     /// Finds a monitor and asks it which cluster this is.
     pub(crate) fn find(config: &Config, addrs: &[EntityAddr], deadline: Instant) -> Result<Self> {
-        let caller = Caller::start(config, CLIENT)?;
+        let caller = Caller::start(config)?;
         let (session, fsid) = (None, Fsid::default());
         let mut monitor = Self { caller, addrs: addrs.to_vec(), next: 0, session, fsid, tid: 0 };
         let answer = monitor.ask(&MMonGetMap.to_message(), kind::MON_MAP, deadline)?;
@@ -53,6 +53,11 @@ impl Monitor {
             .map
             .fsid;
         Ok(monitor)
+    }
+
+    /// What talks to it, and holds what it gave us to show to OSDs.
+    pub(crate) fn caller(&self) -> &Caller {
+        &self.caller
     }
 
     /// The cluster.
@@ -160,7 +165,7 @@ impl Monitor {
         if let Some(gone) = self.session.take() {
             gone.mark_down();
         }
-        let mut cause = "it does not answer";
+        let mut refused = false;
         loop {
             let addr = self.addrs[self.next % self.addrs.len()];
             let session = self.caller.dial(EntityType::Mon, &EntityAddrVec::from(addr))?;
@@ -173,7 +178,7 @@ impl Monitor {
                         return Ok(session);
                     }
                     What::Refused => {
-                        cause = "nobody listens there";
+                        refused = true;
                         break;
                     }
                     What::Over => break,
@@ -186,11 +191,17 @@ impl Monitor {
                     1 => String::new(),
                     all => format!(", nor with the {} others", all - 1),
                 };
-                bail!(
-                    "no session with {}{more}: {cause}; start the monitor on its host: systemctl \
-                     start ceph-mon.target",
-                    self.who()
-                );
+                let cause = match refused {
+                    true => {
+                        "nobody listens there; start it on its host: systemctl start \
+                             ceph-mon.target"
+                    }
+                    false => {
+                        "it keeps silent or does not let us in; this says which: msgr --log \
+                              messenger=debug ceph ..."
+                    }
+                };
+                bail!("no session with {}{more}: {cause}", self.who());
             }
             self.next += 1;
             std::thread::sleep(PAUSE.min(deadline.saturating_duration_since(Instant::now())));

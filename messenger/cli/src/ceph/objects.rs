@@ -14,7 +14,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Error, Result, anyhow, bail, ensure};
 use bytes::Bytes;
-use messenger::{Config, Connection, EntityName, EntityType};
+use messenger::{Connection, EntityName, EntityType};
 use messenger_ceph::{
     MOSDOp, MOSDOpReply, ObjectPlacement, OsdDump, OsdOp, Payload, PlacementError, Target, Utime,
     kind, placement,
@@ -106,8 +106,8 @@ impl Done {
 }
 
 impl Objects {
-    pub(crate) fn new(monitor: Monitor, config: &Config, deadline: Instant) -> Result<Self> {
-        let caller = Caller::start(config, CLIENT)?;
+    pub(crate) fn new(monitor: Monitor, deadline: Instant) -> Result<Self> {
+        let caller = monitor.caller().beside(CLIENT)?;
         let random = || getrandom::u64().context("the system gives no random numbers");
         let number = i64::try_from(random()? >> 1).expect("63 bits");
         let client = EntityName::new(EntityType::Client, number);
