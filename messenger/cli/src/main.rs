@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+mod ceph;
 mod demo;
 mod options;
 mod ping;
@@ -37,6 +38,7 @@ Examples:
   msgr demo
   msgr serve --bind 127.0.0.1:6800
   msgr ping 127.0.0.1:6800 --count 100000 --depth 32
+  msgr ceph --mon 127.0.0.1:3300 status
   msgr serve --stack dpdk --vdev net_tap0,iface=dt0 --addr 10.99.0.2/24 --bind 10.99.0.2:6800";
 
 #[derive(Debug, Subcommand)]
@@ -45,6 +47,8 @@ enum Command {
     Serve(serve::ServeArgs),
     /// Measure round trips to a `msgr serve`
     Ping(ping::PingArgs),
+    /// Ask a real Ceph cluster: its monitors, an OSD, an object
+    Ceph(ceph::CephArgs),
     /// Messages over DPDK, over DPDK against the kernel, and over the kernel: one table
     Demo(demo::DemoArgs),
 }
@@ -73,6 +77,7 @@ fn run(cli: &Cli) -> Result<()> {
     match &cli.command {
         Command::Serve(args) => serve::run(args),
         Command::Ping(args) => ping::run(args),
+        Command::Ceph(args) => ceph::run(args),
         Command::Demo(args) => demo::run(args),
     }
 }

@@ -46,6 +46,14 @@ fn a_target_that_nobody_serves_is_reported_in_time() {
 }
 
 #[test]
+fn a_cluster_without_monitors_is_reported_in_time() {
+    let args = ["ceph", "--mon", "127.0.0.1:1,127.0.0.1:2", "--timeout", "1", "status"];
+    fails(&args, 1, &["no session", "nobody listens", "systemctl start ceph-mon.target"]);
+    fails(&["ceph", "--mon", "mon.a", "status"], 2, &["IP:PORT"]);
+    fails(&["ceph", "status"], 2, &["--mon"]);
+}
+
+#[test]
 fn a_client_may_have_an_address_of_its_own() {
     let mut serve = msgr(&["--exit-with-parent", "serve", "--json", "--stats", "1"]);
     serve.args(["--bind", "127.0.0.1:6798"]);

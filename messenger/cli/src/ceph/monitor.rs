@@ -1,0 +1,227 @@
+//! A monitor's client: finds one that answers, and runs commands there.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Error, Result, anyhow, bail};
+use messenger::{Config, Connection, EntityAddr, EntityAddrVec, EntityType, Message};
+use messenger_ceph::{
+    Fsid, JsonCommand, MMonCommand, MMonCommandAck, MMonGetMap, MMonMap, Payload, kind,
+};
+
+use super::caller::{Caller, What};
+use super::cause;
+
+/// How long one monitor may take before the next is tried (Ceph: `mon_client_hunt_interval`).
+const HUNT_EVERY: Duration = Duration::from_secs(3);
+/// Pause before a monitor that refused is tried again, when it is the only one.
+const PAUSE: Duration = Duration::from_millis(100);
+/// Port of a monitor that is named without one.
+const PORT: u16 = 3300;
+
+/// One of the cluster's monitors; another one when that fails.
+#[derive(Debug)]
+pub(crate) struct Monitor {
+    caller: Caller,
+    addrs: Vec<EntityAddr>,
+    /// Which of the addresses is tried next.
+    next: usize,
+    session: Option<Connection>,
+    fsid: Fsid,
+    tid: u64,
+}
+
+/// An address as people write it: `IP`, `IP:PORT`, or `v2:IP:PORT/0` as Ceph prints it.
+pub(crate) fn parse_addr(text: &str) -> Result<EntityAddr, String> {
+    let bare = text.strip_prefix("v2:").unwrap_or(text);
+    let bare = bare.strip_suffix("/0").unwrap_or(bare);
+    let socket = bare
+        .parse()
+        .or_else(|_| bare.parse().map(|ip| std::net::SocketAddr::new(ip, PORT)))
+        .map_err(|_| format!("{text:?} is no monitor's address; write IP or IP:PORT"))?;
+    Ok(EntityAddr::v2(socket, 0)) // monitors have no incarnations
+}
+
+impl Monitor {
+    /// Finds a monitor and asks it which cluster this is.
+    pub(crate) fn find(config: &Config, addrs: &[EntityAddr], deadline: Instant) -> Result<Self> {
+        let caller = Caller::start(config)?;
+        let (session, fsid) = (None, Fsid::default());
+        let mut monitor = Self { caller, addrs: addrs.to_vec(), next: 0, session, fsid, tid: 0 };
+        let answer = monitor.ask(&MMonGetMap.to_message(), kind::MON_MAP, deadline)?;
+        monitor.fsid = MMonMap::from_message(&answer)
+            .with_context(|| format!("{} sent no map of monitors", monitor.who()))?
+            .map
+            .fsid;
+        Ok(monitor)
+    }
+
+    /// What talks to it, and holds what it gave us to show to OSDs.
+    pub(crate) fn caller(&self) -> &Caller {
+        &self.caller
+    }
+
+    /// The cluster.
+    pub(crate) fn fsid(&self) -> Fsid {
+        self.fsid
+    }
+
+    /// Runs a command and returns what became of it, good or bad.
+    pub(crate) fn run(
+        &mut self,
+        command: &JsonCommand,
+        deadline: Instant,
+    ) -> Result<MMonCommandAck> {
+        let ask = MMonCommand::new(self.fsid, command).to_message();
+        let answer = self
+            .ask(&ask, kind::MON_COMMAND_ACK, deadline)
+            .with_context(|| format!("no answer to `{}`", command.prefix()))?;
+        MMonCommandAck::from_message(&answer)
+            .with_context(|| format!("{} sent a broken answer", self.who()))
+    }
+
+    /// Runs a command that has to succeed, for its output.
+    pub(crate) fn output(&mut self, command: &JsonCommand, deadline: Instant) -> Result<Vec<u8>> {
+        let ack = self.run(command, deadline)?;
+        match ack.result {
+            result if result < 0 => Err(self.refusal(command, &ack)),
+            _ => Ok(ack.output.to_vec()),
+        }
+    }
+
+    /// Why a command failed, in the monitor's words, and what to do about it.
+    pub(crate) fn refusal(&self, command: &JsonCommand, ack: &MMonCommandAck) -> Error {
+        let cause = cause(ack.result);
+        let said = match ack.status.trim() {
+            "" => cause.to_string(),
+            status => format!("{status} ({cause})"),
+        };
+        anyhow!(
+            "the monitor refused `{}`: {said}; its commands: msgr ceph --mon {} command \
+             get_command_descriptions",
+            command.prefix(),
+            self.at()
+        )
+    }
+
+    /// The address of the present monitor, as `--mon` takes it.
+    pub(crate) fn at(&self) -> String {
+        let addr = &self.addrs[self.next % self.addrs.len()];
+        addr.socket.map_or_else(|| addr.to_string(), |socket| socket.to_string())
+    }
+
+    fn who(&self) -> String {
+        format!("the monitor at {}", self.at())
+    }
+
+    /// Sends `ask` and waits for its answer; on another monitor if this one leaves meanwhile.
+    fn ask(&mut self, ask: &Message, answer: u16, deadline: Instant) -> Result<Message> {
+        self.tid += 1;
+        loop {
+            let session = self.session(deadline)?;
+            let message = Message::new(ask.header.kind)
+                .with_version(ask.header.version, ask.header.compat_version)
+                .with_tid(self.tid)
+                .with_front(ask.front.clone())
+                .with_data(ask.data.clone());
+            if session.send_message(message).is_ok()
+                && let Some(message) = self.wait(&session, answer, deadline)?
+            {
+                return Ok(message);
+            }
+            session.mark_down();
+            self.session = None;
+            self.next += 1;
+        }
+    }
+
+    /// The answer to the last question; `None` if the session ended before.
+    fn wait(&self, session: &Connection, kind: u16, until: Instant) -> Result<Option<Message>> {
+        while let Some(news) = self.caller.next(until) {
+            match news.what {
+                _ if news.connection != *session => {}
+                What::Over => return Ok(None),
+                // A map comes without the tid of its question.
+                What::Message(message)
+                    if message.header.kind == kind
+                        && (kind == kind::MON_MAP || message.header.tid == self.tid) =>
+                {
+                    return Ok(Some(*message));
+                }
+                _ => {}
+            }
+        }
+        bail!(
+            "{} took the question and keeps silent; if the monitors have no quorum, this says so \
+             on its host: ceph daemon mon.$(hostname -s) mon_status",
+            self.who()
+        )
+    }
+
+    /// The present session, or one with the first monitor that answers.
+    fn session(&mut self, deadline: Instant) -> Result<Connection> {
+        if let Some(session) = self.session.as_ref().filter(|session| session.is_connected()) {
+            return Ok(session.clone());
+        }
+        if let Some(gone) = self.session.take() {
+            gone.mark_down();
+        }
+        let mut refused = false;
+        loop {
+            let addr = self.addrs[self.next % self.addrs.len()];
+            let session = self.caller.dial(EntityType::Mon, &EntityAddrVec::from(addr))?;
+            let until = deadline.min(Instant::now() + HUNT_EVERY);
+            while let Some(news) = self.caller.next(until) {
+                match news.what {
+                    _ if news.connection != session => {}
+                    What::Ready => {
+                        self.session = Some(session.clone());
+                        return Ok(session);
+                    }
+                    What::Refused => {
+                        refused = true;
+                        break;
+                    }
+                    What::Over => break,
+                    What::Message(_) => {}
+                }
+            }
+            session.mark_down();
+            if Instant::now() >= deadline {
+                let more = match self.addrs.len() {
+                    1 => String::new(),
+                    all => format!(", nor with the {} others", all - 1),
+                };
+                let cause = match refused {
+                    true => {
+                        "nobody listens there; start it on its host: systemctl start \
+                             ceph-mon.target"
+                    }
+                    false => {
+                        "it keeps silent or does not let us in; this says which: msgr --log \
+                              messenger=debug ceph ..."
+                    }
+                };
+                bail!("no session with {}{more}: {cause}", self.who());
+            }
+            self.next += 1;
+            std::thread::sleep(PAUSE.min(deadline.saturating_duration_since(Instant::now())));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_monitor_goes_by_its_ip_alone() {
+        let full: EntityAddr = "v2:10.0.0.1:3300/0".parse().unwrap();
+        for text in ["10.0.0.1", "10.0.0.1:3300", "v2:10.0.0.1:3300", "v2:10.0.0.1:3300/0"] {
+            assert_eq!(parse_addr(text), Ok(full), "{text}");
+        }
+        assert_eq!(parse_addr("::1"), Ok("v2:[::1]:3300/0".parse().unwrap()));
+        for text in ["", "mon.a", "10.0.0.1:", "v1:10.0.0.1:6789", "10.0.0.1:3300/7"] {
+            assert!(parse_addr(text).is_err(), "{text}");
+        }
+    }
+}

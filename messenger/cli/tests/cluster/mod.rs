@@ -1,0 +1,215 @@
+//! A real Ceph for one test: Debian's monitor and OSDs in a network namespace of their own.
+//!
+//! Authentication is *none*, objects live in memory, and everything ends with the value that stands
+//! for it, also when a test panics. The daemons listen on the kernel's end of the tap that `msgr`
+//! makes for DPDK; while there is no tap, the loopback interface has that address.
+
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::Instant;
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::lab::sandbox::{Namespace, Process};
+use crate::lab::{KERNEL_V4, MSGR, PATIENCE, STACK_V4, need_root};
+
+/// The pool that tests use.
+pub(crate) const POOL: &str = "wire";
+/// Placement groups of the pool: enough to spread over two OSDs.
+const PG_NUM: u32 = 8;
+/// The first is nobody's address: the second has to be found.
+const MONITORS: &str = "10.99.0.1:3299,10.99.0.1:3300";
+const TAP: &str = "dt0";
+
+/// Which TCP `msgr` uses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Over {
+    KernelTcp,
+    Dpdk,
+}
+
+/// A running cluster.
+pub(crate) struct Cluster {
+    osds: Vec<Process>,
+    monitor: Option<Process>,
+    pub(crate) fsid: String,
+    namespace: Namespace,
+    dir: TempDir,
+}
+
+impl Drop for Cluster {
+    /// Nobody needs what the daemons would save.
+    fn drop(&mut self) {
+        self.osds.iter_mut().chain(&mut self.monitor).for_each(Process::kill);
+    }
+}
+
+impl Cluster {
+    /// One monitor, so many OSDs, one pool.
+    pub(crate) fn start(osds: usize) -> Self {
+        need_root();
+        for program in ["ceph-mon", "ceph-osd", "rados", "monmaptool"] {
+            let installed = Command::new(program).arg("--version").output();
+            assert!(installed.is_ok(), "there is no `{program}`; install it with: .ci/bootstrap");
+        }
+        let namespace = Namespace::create().expect("namespace");
+        let address: IpAddr = KERNEL_V4.parse().unwrap();
+        namespace.add_address("lo", address, 32).expect("the daemons' address");
+        let dir = tempfile::tempdir().unwrap();
+        let fsid = uuid();
+        let mut cluster = Self { osds: Vec::new(), monitor: None, fsid, namespace, dir };
+        cluster.start_monitor();
+        for osd in 0..osds {
+            cluster.make_osd(osd);
+            let process = cluster.daemon("OSD", "ceph-osd", &osd.to_string());
+            cluster.osds.push(process);
+        }
+        cluster.wait_for_osds();
+        cluster.command(json!({ "prefix": "osd pool create", "pool": POOL, "pg_num": PG_NUM }));
+        cluster
+    }
+
+    /// Runs `msgr ceph ARGS` to its end.
+    pub(crate) fn msgr(&self, over: Over, args: &[&str]) -> Output {
+        self.spawn(over, args).wait_with_output().unwrap()
+    }
+
+    /// What `msgr ceph ARGS` prints if it succeeds.
+    pub(crate) fn says(&self, over: Over, args: &[&str]) -> String {
+        let out = self.msgr(over, args);
+        assert!(out.status.success(), "msgr ceph {args:?} over {over:?}: {out:?}");
+        String::from_utf8(out.stdout).unwrap()
+    }
+
+    /// Starts `msgr ceph ARGS`.
+    pub(crate) fn spawn(&self, over: Over, args: &[&str]) -> Child {
+        let mut command = self.namespace.command(Path::new(MSGR));
+        command.args(["--exit-with-parent", "ceph", "--mon", MONITORS, "--timeout", "30"]);
+        if over == Over::Dpdk {
+            let (vdev, addr) = (format!("net_tap0,iface={TAP}"), format!("{STACK_V4}/24"));
+            command.args(["--stack", "dpdk", "--vdev", &vdev, "--addr", &addr]);
+        }
+        command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let child = command.spawn().expect(MSGR);
+        if over == Over::Dpdk {
+            let address: IpAddr = KERNEL_V4.parse().unwrap();
+            self.namespace.add_address(TAP, address, 24).expect("the kernel's end of the tap");
+        }
+        child
+    }
+
+    /// Runs Ceph's own `rados ARGS`, which has to succeed.
+    pub(crate) fn rados(&self, args: &[&str]) {
+        let mut command = self.namespace.command(Path::new("timeout"));
+        command.args([&PATIENCE.as_secs().to_string(), "rados", "-c"]).arg(self.conf());
+        let out = command.args(["-p", POOL]).args(args).output().unwrap();
+        assert!(out.status.success(), "rados {args:?}: {out:?}");
+    }
+
+    /// A file in the cluster's directory.
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// Ends an OSD as a crash does, or asks it to end and to save its objects.
+    pub(crate) fn stop_osd(&mut self, osd: usize, crash: bool) {
+        match crash {
+            true => self.osds[osd].kill(),
+            false => self.osds[osd].stop().expect("the OSD ends"),
+        }
+    }
+
+    /// Starts an OSD again that has ended.
+    pub(crate) fn start_osd(&mut self, osd: usize) {
+        self.osds[osd] = self.daemon("OSD", "ceph-osd", &osd.to_string());
+    }
+
+    fn conf(&self) -> PathBuf {
+        self.file("ceph.conf")
+    }
+
+    fn start_monitor(&mut self) {
+        let dir = self.dir.path().display().to_string();
+        let plugins = plugin_dir();
+        let text = format!(
+            "[global]\nfsid = {fsid}\nmon host = [v2:{KERNEL_V4}:3300]\n\
+             auth cluster required = none\nauth service required = none\n\
+             auth client required = none\npublic addr = {KERNEL_V4}\ncluster addr = {KERNEL_V4}\n\
+             run dir = {dir}\nadmin socket = {dir}/$name.asok\npid file = {dir}/$name.pid\n\
+             plugin dir = {plugins}\nosd pool default size = 1\nosd pool default min size = 1\n\
+             osd crush chooseleaf type = 0\nmon allow pool size one = true\n\
+             mon data avail crit = 1\nmon data avail warn = 1\n\
+             [mon]\nlog file = {dir}/$name.log\nmon data = {dir}/mon.$id\n\
+             [osd]\nlog file = {dir}/$name.log\nosd data = {dir}/osd.$id\n\
+             osd objectstore = memstore\nmemstore device bytes = 256M\n\
+             osd max object name len = 256\n# Objects in memory are saved at an orderly end only.\n\
+             osd fast shutdown = false\n[client]\nlog file = /dev/null\n",
+            fsid = self.fsid,
+        );
+        std::fs::write(self.conf(), text).unwrap();
+        std::fs::create_dir(self.file("mon.a")).unwrap();
+        let monmap = self.file("monmap");
+        let mut tool = Command::new("monmaptool");
+        tool.args(["--create", "--fsid", &self.fsid, "--addv", "a"]);
+        succeed(tool.arg(format!("[v2:{KERNEL_V4}:3300/0]")).arg(&monmap));
+        let mut mkfs = self.ceph("ceph-mon", "a");
+        succeed(mkfs.arg("--mkfs").arg("--monmap").arg(&monmap));
+        self.monitor = Some(self.daemon("monitor", "ceph-mon", "a"));
+    }
+
+    fn make_osd(&self, osd: usize) {
+        let (id, uuid) = (osd.to_string(), uuid());
+        std::fs::create_dir(self.file(&format!("osd.{osd}"))).unwrap();
+        self.command(json!({ "prefix": "osd new", "uuid": uuid, "id": osd }));
+        succeed(self.ceph("ceph-osd", &id).args(["--mkfs", "--osd-uuid", &uuid]));
+    }
+
+    fn wait_for_osds(&self) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let stat = self.command(json!({ "prefix": "osd stat", "format": "json" }));
+            let stat: Value = serde_json::from_str(&stat).unwrap();
+            if stat["num_up_osds"] == self.osds.len() {
+                return;
+            }
+            assert!(Instant::now() < deadline, "not all OSDs came up: {stat}");
+            std::thread::sleep(PATIENCE / 300);
+        }
+    }
+
+    fn command(&self, command: Value) -> String {
+        self.says(Over::KernelTcp, &["command", &command.to_string()])
+    }
+
+    /// A command line of a daemon's program.
+    fn ceph(&self, program: &str, id: &str) -> Command {
+        // The kernel ends it if this process is killed.
+        let mut command = self.namespace.command(Path::new("setpriv"));
+        command.args(["--pdeathsig", "KILL", program, "-c"]).arg(self.conf()).args(["-i", id]);
+        command
+    }
+
+    fn daemon(&self, name: &'static str, program: &str, id: &str) -> Process {
+        let mut command = self.ceph(program, id);
+        command.arg("-f");
+        Process::spawn(name, command).expect(program)
+    }
+}
+
+fn succeed(command: &mut Command) {
+    let out = command.stdin(Stdio::null()).output().unwrap();
+    assert!(out.status.success(), "{command:?}: {out:?}");
+}
+
+fn uuid() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/random/uuid").unwrap().trim().to_owned()
+}
+
+/// Where Debian keeps Ceph's plug-ins: a directory named after the architecture.
+fn plugin_dir() -> String {
+    let libraries = std::fs::read_dir("/usr/lib").unwrap().map(|entry| entry.unwrap().path());
+    let found = libraries.map(|path| path.join("ceph")).find(|path| path.join("crypto").is_dir());
+    found.expect("the plug-ins of ceph-common").display().to_string()
+}

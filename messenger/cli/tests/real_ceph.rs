@@ -1,0 +1,154 @@
+//! `msgr ceph` against a real Ceph: its monitor, its OSDs, and its own `rados` to compare with; over
+//! kernel TCP, and over DPDK on a tap. Needs root and the packages ceph-mon and ceph-osd.
+
+#![allow(clippy::unwrap_used, reason = "a test says what went wrong by failing")]
+
+mod cluster;
+mod lab;
+
+use std::io::{BufRead, BufReader};
+use std::process::Output;
+use std::time::Duration;
+
+use cluster::{Cluster, Over, POOL};
+use serde_json::Value;
+
+/// Objects of one byte, of one page, and of many frames and segments.
+const SIZES: [usize; 3] = [1, 4 << 10, (3 << 20) + 1];
+
+/// Bytes of which no two stretches are alike.
+fn content(len: usize, seed: u32) -> Vec<u8> {
+    let mut state = seed | 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 17;
+        state ^= state << 5;
+        state as u8
+    };
+    (0..len).map(|_| next()).collect()
+}
+
+fn json(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
+}
+
+fn status_tells_fsid_and_health(cluster: &Cluster, over: Over) {
+    let status = cluster.says(over, &["status"]);
+    assert!(status.contains(&cluster.fsid) && status.contains("health: HEALTH_"), "{status}");
+    let status = json(&cluster.says(over, &["--json", "status"]));
+    assert_eq!(status["fsid"], cluster.fsid.as_str());
+    assert!(status["health"]["status"].as_str().unwrap().starts_with("HEALTH_"), "{status}");
+    assert_eq!(cluster.says(over, &["command", "fsid"]).trim(), cluster.fsid);
+}
+
+fn objects_are_the_same_to_rados_and_to_us(cluster: &Cluster, over: Over) {
+    let (here, there) = (cluster.file("here"), cluster.file("there"));
+    let (here_path, there_path) = (here.to_str().unwrap(), there.to_str().unwrap());
+    for (seed, size) in (7..).zip(SIZES) {
+        let (ours, theirs) = (format!("ours-{size}"), format!("theirs-{size}"));
+        let bytes = content(size, seed);
+        std::fs::write(&here, &bytes).unwrap();
+        let done = json(&cluster.says(over, &["--json", "put", POOL, &ours, here_path]));
+        assert_eq!(done["bytes"], size, "{done}");
+        cluster.rados(&["get", &ours, there_path]);
+        assert!(std::fs::read(&there).unwrap() == bytes, "rados got other bytes of {ours}");
+
+        cluster.rados(&["put", &theirs, here_path]);
+        let said = cluster.says(over, &["get", POOL, &theirs, there_path]);
+        assert!(said.contains(&format!("{size} bytes")), "{said}");
+        assert!(std::fs::read(&there).unwrap() == bytes, "we got other bytes of {theirs}");
+    }
+}
+
+fn no_ping_is_lost(cluster: &Cluster, over: Over, count: u64) {
+    let count_text = count.to_string();
+    let report = json(&cluster.says(
+        over,
+        &["--json", "ping-osd", "0", "--interval", "0", "--depth", "8", "--count", &count_text],
+    ));
+    eprintln!("{over:?}: {report}");
+    assert_eq!(report["sent"], count, "{report}");
+    assert_eq!(report["messages"], count, "{report}");
+    assert_eq!((&report["lost"], &report["sessions"]), (&0.into(), &1.into()), "{report}");
+}
+
+fn fails_with(out: &Output, words: &[&str]) {
+    let text = String::from_utf8_lossy(&out.stderr);
+    assert_eq!(out.status.code(), Some(1), "{out:?}");
+    for word in words {
+        assert!(text.contains(word), "no {word:?} in: {text}");
+    }
+}
+
+fn failures_name_the_cause_and_the_way_out(cluster: &Cluster, over: Over) {
+    let file = cluster.file("nothing");
+    let path = file.to_str().unwrap();
+    fails_with(
+        &cluster.msgr(over, &["get", POOL, "nobody-put-it", path]),
+        &["there is no object \"nobody-put-it\" in pool \"wire\"", "put wire nobody-put-it"],
+    );
+    assert!(!file.exists(), "a file without an object");
+    fails_with(
+        &cluster.msgr(over, &["get", "no-pool", "x", path]),
+        &["there is no pool \"no-pool\"", "osd pool create"],
+    );
+    fails_with(&cluster.msgr(over, &["ping-osd", "7"]), &["there is no osd.7", "osd tree"]);
+    fails_with(
+        &cluster.msgr(over, &["command", "no such words"]),
+        &["refused `no such words`", "get_command_descriptions"],
+    );
+}
+
+#[test]
+fn a_real_cluster_is_asked_over_kernel_tcp() {
+    let cluster = Cluster::start(2);
+    status_tells_fsid_and_health(&cluster, Over::KernelTcp);
+    objects_are_the_same_to_rados_and_to_us(&cluster, Over::KernelTcp);
+    no_ping_is_lost(&cluster, Over::KernelTcp, 10_000);
+    failures_name_the_cause_and_the_way_out(&cluster, Over::KernelTcp);
+}
+
+#[test]
+fn a_real_cluster_is_asked_over_dpdk() {
+    let cluster = Cluster::start(1);
+    status_tells_fsid_and_health(&cluster, Over::Dpdk);
+    objects_are_the_same_to_rados_and_to_us(&cluster, Over::Dpdk);
+    no_ping_is_lost(&cluster, Over::Dpdk, 10_000);
+}
+
+#[test]
+fn an_osd_may_restart_under_a_request_and_crash_under_pings() {
+    let mut cluster = Cluster::start(1);
+    let (here, there) = (cluster.file("here"), cluster.file("there"));
+    let bytes = content(4 << 10, 3);
+    std::fs::write(&here, &bytes).unwrap();
+    cluster.says(Over::KernelTcp, &["put", POOL, "x", here.to_str().unwrap()]);
+
+    cluster.stop_osd(0, false);
+    let get = cluster.spawn(Over::KernelTcp, &["get", POOL, "x", there.to_str().unwrap()]);
+    cluster.start_osd(0);
+    let out = get.wait_with_output().unwrap();
+    assert!(out.status.success(), "the request waits for the OSD: {out:?}");
+    assert!(std::fs::read(&there).unwrap() == bytes);
+
+    for over in [Over::KernelTcp, Over::Dpdk] {
+        let log = ["--log", "msgr=info", "--json"];
+        let args = ["ping-osd", "0", "--interval", "5", "--count", "500"];
+        let mut pings = cluster.spawn(over, &[log.as_slice(), args.as_slice()].concat());
+        // Kept until the end, for more is said.
+        let mut log = BufReader::new(pings.stderr.take().unwrap()).lines();
+        let stands = log.any(|line| line.unwrap().contains("session stands"));
+        assert!(stands, "{over:?}: {:?}", pings.wait_with_output());
+        std::thread::sleep(Duration::from_secs(1));
+        cluster.stop_osd(0, true);
+        cluster.start_osd(0);
+        let out = pings.wait_with_output().unwrap();
+        assert!(out.status.success(), "{over:?}: {out:?}");
+        let report = json(&String::from_utf8(out.stdout).unwrap());
+        eprintln!("{over:?}, killed in the middle: {report}");
+        assert!(report["sessions"].as_u64() >= Some(2), "one session before, one after: {report}");
+        let (answered, lost) = (report["messages"].as_u64().unwrap(), report["lost"].as_u64());
+        assert!(lost <= Some(1), "at most the one under way: {report}");
+        assert_eq!(answered + lost.unwrap(), 500, "{report}");
+    }
+}
