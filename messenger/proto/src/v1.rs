@@ -6,6 +6,9 @@
 //!   connector    the handshake as the dialling side sees it
 //!   acceptor     the handshake as the accepting side sees it
 //!   tag          what a message, or a shorter item, of an open session begins with
+//!   header       53 bytes before a message's sections
+//!   footer       checksums and signature behind them
+//!   codec        the items of one transport: an encoder and a decoder
 //! ```
 //!
 //! Everything that reads does it piece by piece: `wants()` tells the length of the next piece and
@@ -17,18 +20,27 @@
 
 pub mod acceptor;
 pub mod banner;
+pub mod codec;
 pub mod connect;
 pub mod connector;
 mod error;
+pub mod footer;
+pub mod header;
 pub mod tag;
 
 pub use acceptor::{Accept, Accepting, Acceptor, Answer, Heard, Request, Terms};
+pub use codec::{Decoder, Encoder, Item, Tail, Wire};
 pub use connect::{Connect, ConnectReply, protocol_version};
 pub use connector::{Attempt, Connector, Dial, Opened, Refusal, Reply};
 pub use error::V1Error;
+pub use footer::Footer;
+pub use header::Header;
 pub use tag::{ReplyTag, Tag};
 
 use crate::denc::{DecodeError, Reader};
+
+/// Seed of every checksum (msgr1: header, footer).
+pub const CRC_SEED: u32 = 0;
 
 /// Connects one transport may bring. An honest client needs a handful: a challenge, a number or two
 /// that were too low, a reset.
