@@ -16,6 +16,8 @@ use crate::denc::{DecodeError, Reader, Writer};
 
 /// Most addresses a vector may hold; a daemon has two to four.
 pub const ADDRS_MAX: usize = 32;
+/// Bytes of the legacy form, whatever the address.
+pub const LEGACY_LEN: usize = 4 + 4 + LEGACY_SOCKADDR_LEN;
 
 const MARKER_LEGACY: u8 = 0;
 const MARKER_NEW: u8 = 1;
@@ -87,6 +89,11 @@ impl EntityAddr {
         Self { kind: AddrType::Msgr2, nonce, socket: Some(socket) }
     }
 
+    /// An address of msgr1.
+    pub const fn v1(socket: SocketAddr, nonce: u32) -> Self {
+        Self { kind: AddrType::Legacy, nonce, socket: Some(socket) }
+    }
+
     /// What a client that listens nowhere announces before it knows its own IP address.
     pub const fn unbound(nonce: u32) -> Self {
         Self { kind: AddrType::Any, nonce, socket: None }
@@ -110,8 +117,16 @@ impl EntityAddr {
     /// Reads an address in either form.
     pub fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
         match reader.u8()? {
-            MARKER_LEGACY => Self::decode_legacy(reader),
+            MARKER_LEGACY => Self::decode_unmarked_legacy(reader),
             MARKER_NEW => Self::decode_new(reader),
+            marker => Err(DecodeError::Invalid { field: "address marker", value: marker.into() }),
+        }
+    }
+
+    /// Reads the legacy form and no other, as in a handshake of msgr1.
+    pub fn decode_legacy(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        match reader.u8()? {
+            MARKER_LEGACY => Self::decode_unmarked_legacy(reader),
             marker => Err(DecodeError::Invalid { field: "address marker", value: marker.into() }),
         }
     }
@@ -132,7 +147,7 @@ impl EntityAddr {
         Ok(Self { kind, nonce, socket })
     }
 
-    fn decode_legacy(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+    fn decode_unmarked_legacy(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
         reader.bytes(3)?; // the marker was the first byte of a zero u32
         let nonce = reader.u32()?;
         let storage: [u8; LEGACY_SOCKADDR_LEN] = reader.array()?;
@@ -153,6 +168,17 @@ impl EntityAddr {
             let len = encode_sockaddr(self.socket, &mut sockaddr);
             body.blob(&sockaddr[..len]);
         });
+    }
+
+    /// Writes the legacy form, which has no room for the type.
+    pub fn encode_legacy(&self, writer: &mut Writer<'_>) {
+        writer.u32(MARKER_LEGACY.into());
+        writer.u32(self.nonce);
+        let mut storage = [0; LEGACY_SOCKADDR_LEN];
+        let sockaddr = storage.first_chunk_mut().expect("a storage holds any sockaddr");
+        encode_sockaddr(self.socket, sockaddr);
+        storage[..FAMILY_LEN].reverse(); // big-endian here
+        writer.bytes(&storage);
     }
 
     fn order_key(&self) -> [u8; ORDER_KEY_LEN] {
@@ -297,7 +323,7 @@ impl EntityAddrVec {
     /// Reads a vector, or a single address standing for one.
     pub fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
         match reader.u8()? {
-            MARKER_LEGACY => Ok(EntityAddr::decode_legacy(reader)?.into()),
+            MARKER_LEGACY => Ok(EntityAddr::decode_unmarked_legacy(reader)?.into()),
             MARKER_NEW => Ok(EntityAddr::decode_new(reader)?.into()),
             MARKER_VECTOR => {
                 let count = reader.count(ADDRS_MAX)?;
@@ -371,6 +397,19 @@ mod tests {
         let mut reader = Reader::new(&wire);
         assert_eq!(EntityAddrVec::decode(&mut reader).unwrap().0, [addr("v1:127.0.0.1:6789/5")]);
         assert_eq!(reader.remaining(), 0);
+    }
+
+    #[test]
+    fn the_legacy_form_survives_a_round_trip() {
+        for text in ["v1:127.0.0.1:6789/5", "v1:[2001:db8::1]:6800/4294967295", "none:-/7"] {
+            let mut out = BytesMut::new();
+            addr(text).encode_legacy(&mut Writer::new(&mut out));
+            assert_eq!(out.len(), LEGACY_LEN);
+            let mut reader = Reader::new(&out);
+            assert_eq!(EntityAddr::decode_legacy(&mut reader).unwrap(), addr(text));
+            assert_eq!(reader.remaining(), 0);
+        }
+        assert!(EntityAddr::decode_legacy(&mut Reader::new(&[1; LEGACY_LEN])).is_err());
     }
 
     #[test]

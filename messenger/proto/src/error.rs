@@ -4,6 +4,7 @@ use crate::addr::{EntityAddr, EntityAddrVec};
 use crate::auth::cephx::CephxError;
 use crate::denc::DecodeError;
 use crate::entity::EntityType;
+use crate::v1::V1Error;
 
 /// A peer broke the protocol. The transport is closed; policy decides what happens to the session.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -220,6 +221,9 @@ pub enum ProtocolError {
         /// The bits missing.
         missing: u64,
     },
+    /// A peer that speaks msgr1 broke that protocol.
+    #[error(transparent)]
+    V1(#[from] V1Error),
 }
 
 impl ProtocolError {
@@ -256,6 +260,7 @@ impl ProtocolError {
             Self::BlankAddrs { .. } => "blank_addrs",
             Self::NotTheDialled { .. } => "not_the_dialled",
             Self::MissingFeatures { .. } => "missing_features",
+            Self::V1(error) => error.kind(),
         }
     }
 }

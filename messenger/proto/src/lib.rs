@@ -5,6 +5,7 @@
 //!   session      one conversation with a peer: handshake, queues, faults, backoff, replay
 //!   auth         who the peer is
 //!   v2           the msgr2 wire: banner, frames, control payloads
+//!   v1           the msgr1 wire: handshake, messages; no session speaks it yet
 //!   identity, policy, throttle, message, rx_buffers, addr, entity      the nouns
 //!   crc, denc    checksums and primitive encodings
 //! ```
@@ -49,6 +50,7 @@ pub mod policy;
 pub mod rx_buffers;
 pub mod session;
 pub mod throttle;
+pub mod v1;
 pub mod v2;
 
 pub use addr::{AddrType, EntityAddr, EntityAddrVec};
