@@ -117,6 +117,16 @@ fn a_real_cluster_is_asked_over_dpdk() {
 }
 
 #[test]
+fn a_real_cluster_with_cephx_is_asked_in_secure_mode() {
+    let cluster = Cluster::start_with_cephx(1);
+    objects_are_the_same_to_rados_and_to_us(&cluster, Over::KernelTcp);
+    for over in [Over::KernelTcp, Over::Dpdk] {
+        status_tells_fsid_and_health(&cluster, over);
+        no_ping_is_lost(&cluster, over, 1_000);
+    }
+}
+
+#[test]
 fn an_osd_may_restart_under_a_request_and_crash_under_pings() {
     let mut cluster = Cluster::start(1);
     let (here, there) = (cluster.file("here"), cluster.file("there"));

@@ -1,6 +1,6 @@
 //! A real Ceph for one test: Debian's monitor and OSDs in a network namespace of their own.
 //!
-//! Authentication is *none*, objects live in memory, and everything ends with the value that stands
+//! Authentication is *none* or cephx, then in secure mode alone; objects live in memory, and everything ends with the value that stands
 //! for it, also when a test panics. The daemons listen on the kernel's end of the tap that `msgr`
 //! makes for DPDK; while there is no tap, the loopback interface has that address.
 
@@ -35,6 +35,7 @@ pub(crate) struct Cluster {
     osds: Vec<Process>,
     monitor: Option<Process>,
     pub(crate) fsid: String,
+    cephx: bool,
     namespace: Namespace,
     dir: TempDir,
 }
@@ -47,10 +48,19 @@ impl Drop for Cluster {
 }
 
 impl Cluster {
-    /// One monitor, so many OSDs, one pool.
+    /// One monitor, so many OSDs, one pool; everybody is let in.
     pub(crate) fn start(osds: usize) -> Self {
+        Self::start_with(osds, false)
+    }
+
+    /// The same, but who has no key stays outside, and `msgr` talks in secure mode.
+    pub(crate) fn start_with_cephx(osds: usize) -> Self {
+        Self::start_with(osds, true)
+    }
+
+    fn start_with(osds: usize, cephx: bool) -> Self {
         need_root();
-        for program in ["ceph-mon", "ceph-osd", "rados", "monmaptool"] {
+        for program in ["ceph-mon", "ceph-osd", "rados", "monmaptool", "ceph-authtool"] {
             let installed = Command::new(program).arg("--version").output();
             assert!(installed.is_ok(), "there is no `{program}`; install it with: .ci/bootstrap");
         }
@@ -59,7 +69,8 @@ impl Cluster {
         namespace.add_address("lo", address, 32).expect("the daemons' address");
         let dir = tempfile::tempdir().unwrap();
         let fsid = uuid();
-        let mut cluster = Self { osds: Vec::new(), monitor: None, fsid, namespace, dir };
+        let mut cluster = Self { osds: Vec::new(), monitor: None, fsid, cephx, namespace, dir };
+        cluster.make_keys(osds);
         cluster.start_monitor();
         for osd in 0..osds {
             cluster.make_osd(osd);
@@ -87,6 +98,9 @@ impl Cluster {
     pub(crate) fn spawn(&self, over: Over, args: &[&str]) -> Child {
         let mut command = self.namespace.command(Path::new(MSGR));
         command.args(["--exit-with-parent", "ceph", "--mon", MONITORS, "--timeout", "30"]);
+        if self.cephx {
+            command.arg("--config").arg(self.file("msgr.toml"));
+        }
         if over == Over::Dpdk {
             let (vdev, addr) = (format!("net_tap0,iface={TAP}"), format!("{STACK_V4}/24"));
             command.args(["--stack", "dpdk", "--vdev", &vdev, "--addr", &addr]);
@@ -130,13 +144,37 @@ impl Cluster {
         self.file("ceph.conf")
     }
 
+    /// One file with everybody's keys, and what leads `msgr` to it.
+    fn make_keys(&self, osds: usize) {
+        let keyring = self.file("keyring");
+        let all = ["mon", "osd"].map(|service| [service, "allow *"]);
+        let daemons = (0..osds).map(|osd| format!("osd.{osd}"));
+        for name in ["mon.".to_owned(), "client.admin".to_owned()].into_iter().chain(daemons) {
+            let mut tool = Command::new("ceph-authtool");
+            tool.arg(&keyring).args(["--gen-key", "-n", &name]);
+            if !keyring.exists() {
+                tool.arg("--create-keyring");
+            }
+            for cap in all {
+                tool.arg("--cap").args(cap);
+            }
+            succeed(&mut tool);
+        }
+        let text = format!(
+            "auth_client_required = \"cephx\"\nkeyring = {keyring:?}\nms_async_op_threads = 1\n\
+             ms_mon_client_mode = \"secure\"\nms_client_mode = \"secure\"\n"
+        );
+        std::fs::write(self.file("msgr.toml"), text).unwrap();
+    }
+
     fn start_monitor(&mut self) {
         let dir = self.dir.path().display().to_string();
         let plugins = plugin_dir();
+        let auth = if self.cephx { "cephx" } else { "none" };
         let text = format!(
             "[global]\nfsid = {fsid}\nmon host = [v2:{KERNEL_V4}:3300]\n\
-             auth cluster required = none\nauth service required = none\n\
-             auth client required = none\npublic addr = {KERNEL_V4}\ncluster addr = {KERNEL_V4}\n\
+             auth cluster required = {auth}\nauth service required = {auth}\n\
+             auth client required = {auth}\nkeyring = {dir}/keyring\npublic addr = {KERNEL_V4}\ncluster addr = {KERNEL_V4}\n\
              run dir = {dir}\nadmin socket = {dir}/$name.asok\npid file = {dir}/$name.pid\n\
              plugin dir = {plugins}\nosd pool default size = 1\nosd pool default min size = 1\n\
              osd crush chooseleaf type = 0\nmon allow pool size one = true\n\
@@ -155,7 +193,8 @@ impl Cluster {
         tool.args(["--create", "--fsid", &self.fsid, "--addv", "a"]);
         succeed(tool.arg(format!("[v2:{KERNEL_V4}:3300/0]")).arg(&monmap));
         let mut mkfs = self.ceph("ceph-mon", "a");
-        succeed(mkfs.arg("--mkfs").arg("--monmap").arg(&monmap));
+        mkfs.arg("--mkfs").arg("--monmap").arg(&monmap);
+        succeed(mkfs.arg("--keyring").arg(self.file("keyring")));
         self.monitor = Some(self.daemon("monitor", "ceph-mon", "a"));
     }
 
