@@ -318,7 +318,7 @@ impl From<OpThreads> for u8 {
 #[serde(default, deny_unknown_fields)]
 pub struct PosixTable {
     /// What workers wait for sockets with: `"epoll"`, `"kqueue"`, `"poll"` or `"select"`.
-    #[serde(with = "driver_name")]
+    #[serde(with = "text")]
     pub driver: Driver,
     /// Send small TCP segments at once.
     pub nodelay: bool,
@@ -685,20 +685,6 @@ mod text {
         T: FromStr<Err: Display>,
         D: Deserializer<'de>,
     {
-        String::deserialize(input)?.parse().map_err(serde::de::Error::custom)
-    }
-}
-
-/// The name of the system call.
-mod driver_name {
-    use super::Driver;
-    use serde::{Deserialize, Deserializer, Serializer};
-
-    pub(super) fn serialize<S: Serializer>(driver: &Driver, out: S) -> Result<S::Ok, S::Error> {
-        out.serialize_str(driver.name())
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(input: D) -> Result<Driver, D::Error> {
         String::deserialize(input)?.parse().map_err(serde::de::Error::custom)
     }
 }
