@@ -14,12 +14,12 @@ mod objects;
 
 use std::io::Write;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
 use messenger::EntityAddr;
-use messenger_ceph::JsonCommand;
+use messenger_ceph::{JsonCommand, Utime};
 
 use crate::options::{TransportArgs, parse_seconds};
 use monitor::{Monitor, parse_addr};
@@ -114,6 +114,11 @@ pub(crate) fn run(args: &CephArgs) -> Result<()> {
 /// What a negative result means; Linux's numbers are the protocol's.
 fn cause(result: i32) -> std::io::Error {
     std::io::Error::from_raw_os_error(result.wrapping_neg())
+}
+
+/// The time as Ceph's messages tell it.
+fn now() -> Utime {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().into()
 }
 
 /// Words are a prefix; an object is taken as it is.

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Write;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use messenger::{Connection, EntityAddrVec, EntityName, EntityType, Message, MsType};
@@ -210,15 +210,8 @@ impl Pinger {
             let Some(session) = &self.session else { return };
             let sent_at = Instant::now();
             let stamp = self.stamp(sent_at);
-            let ping = MOSDPing {
-                stamp: SystemTime::now()
-                    .duration_since(SystemTime::UNIX_EPOCH)
-                    .unwrap_or_default()
-                    .into(),
-                ping_stamp: stamp,
-                send_stamp: stamp,
-                ..self.ping
-            };
+            let ping =
+                MOSDPing { stamp: super::now(), ping_stamp: stamp, send_stamp: stamp, ..self.ping };
             if session.connection.send_message(ping.to_message()).is_err() {
                 return; // it is over; its news comes
             }

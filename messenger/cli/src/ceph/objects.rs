@@ -10,20 +10,20 @@
 
 use std::io::Write;
 use std::path::Path;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Error, Result, anyhow, bail, ensure};
 use bytes::Bytes;
 use messenger::{Connection, EntityName, EntityType};
 use messenger_ceph::{
-    MOSDOp, MOSDOpReply, ObjectPlacement, OsdDump, OsdOp, Payload, PlacementError, Target, Utime,
-    kind, placement,
+    MOSDOp, MOSDOpReply, ObjectPlacement, OsdDump, OsdOp, Payload, PlacementError, Target, kind,
+    placement,
 };
 use serde::Serialize;
 
 use super::caller::{CLIENT, Caller, What};
-use super::cause;
 use super::monitor::Monitor;
+use super::{cause, now};
 use crate::report::SCHEMA;
 
 /// How long an OSD may be silent before the map is looked at again.
@@ -292,8 +292,4 @@ impl Objects {
 /// Whether an OSD answered that it is not the one to ask, now.
 fn is_misplaced(result: i32) -> bool {
     matches!(result, EAGAIN | ENXIO | ESTALE)
-}
-
-fn now() -> Utime {
-    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().into()
 }

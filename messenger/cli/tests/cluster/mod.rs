@@ -1,8 +1,9 @@
 //! A real Ceph for one test: Debian's monitor and OSDs in a network namespace of their own.
 //!
-//! Authentication is *none* or cephx, then in secure mode alone; objects live in memory, and everything ends with the value that stands
-//! for it, also when a test panics. The daemons listen on the kernel's end of the tap that `msgr`
-//! makes for DPDK; while there is no tap, the loopback interface has that address.
+//! Authentication is *none* or cephx, then in secure mode alone; objects live in memory, and
+//! everything ends with the value that stands for it, also when a test panics. The daemons listen on
+//! the kernel's end of the tap that `msgr` makes for DPDK; while there is no tap, the loopback
+//! interface has that address.
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
