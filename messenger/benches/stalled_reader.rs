@@ -55,12 +55,12 @@ fn main() {
     for _ in 0..options.rounds {
         let alone = scene.round(options.time);
         let beside = scene.with_the_ninth(|| scene.round(options.time));
-        let bound = base.rss + THROTTLE + QUEUE as u64 + SLACK;
+        let bound = base + THROTTLE + QUEUE as u64 + SLACK;
         assert!(beside.rss <= bound, "{} bytes of memory, at most {bound}", beside.rss);
         assert!(beside.held > THROTTLE / 2, "only {} bytes piled up", beside.held);
         rounds.push([alone, beside]);
     }
-    report(&options, base.rss, &rounds);
+    report(&options, base, &rounds);
     scene.close();
 }
 
@@ -138,13 +138,13 @@ impl Scene {
     fn round(&self, time: Duration) -> Round {
         let until = Instant::now() + time;
         self.busy.iter().for_each(|(_, pinger)| drop(pinger.take()));
-        let mut round = rss();
+        let mut round = Round::default();
         while Instant::now() < until {
             std::thread::sleep(LOOK);
             let (queued, held) = (self.to_server.outgoing().0, self.keeper.held_len());
             assert!(queued <= QUEUE, "{queued} bytes queued, at most {QUEUE}");
             assert!(held <= THROTTLE, "{held} bytes taken in, at most {THROTTLE}");
-            round.rss = round.rss.max(rss().rss);
+            round.rss = round.rss.max(rss());
             round.held = round.held.max(held);
         }
         let mut times = Vec::new();
@@ -299,11 +299,9 @@ struct Round {
     rss: u64,
 }
 
-fn rss() -> Round {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-    let kb: u64 = line.trim().trim_end_matches(" kB").parse().unwrap();
-    Round { rss: kb << 10, ..Round::default() }
+/// Memory in use, in bytes.
+fn rss() -> u64 {
+    common::memory::rss_kb().unwrap() << 10
 }
 
 fn report(options: &Options, base: u64, rounds: &[[Round; 2]]) {

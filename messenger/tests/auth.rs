@@ -9,7 +9,7 @@ use common::*;
 use messenger::auth::cephx::{LoginServer, Services, TicketLifetimes};
 use messenger::auth::keyring::Principal;
 use messenger::auth::{Auth, AuthMethod, AuthRules, ConnectionMode, Key, Keyring, Secrets};
-use messenger::{Config, ConnectOptions, EntityName, EntityType, Messenger, Policy};
+use messenger::{Config, ConnectOptions, EntityName, EntityType, Policy};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -38,11 +38,7 @@ const CRC: &[ConnectionMode] = &[ConnectionMode::Crc];
 const SECURE: &[ConnectionMode] = &[ConnectionMode::Secure];
 
 fn random(bytes: &mut [u8]) {
-    let mut state = SystemTime::UNIX_EPOCH.elapsed().unwrap().as_nanos() as u64;
-    for byte in bytes {
-        state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
-        *byte = (state >> 56) as u8;
-    }
+    getrandom::fill(bytes).unwrap();
 }
 
 /// Who may log in, and what with.
@@ -81,28 +77,19 @@ fn auth(modes: &[ConnectionMode], secrets: Secrets) -> Arc<Auth> {
     Auth::with_secrets(AuthRules::uniform(&[AuthMethod::Cephx], modes), secrets)
 }
 
-/// A messenger that says nothing of its own, with its recorder.
 fn start(net: &impl Net, kind: EntityType, auth: Arc<Auth>) -> Host {
-    let (end, number, policy) = match kind {
-        EntityType::Client => (End::Client, EntityName::UNNUMBERED, Policy::lossy_client()),
-        _ => (End::Server, 0, Policy::stateless_server()),
-    };
     let config = Config { ms_initial_backoff: Duration::from_millis(5), ..config() };
-    let messenger: Messenger = net.messenger(end, EntityName::new(kind, number), config);
-    messenger.set_auth(auth).unwrap();
-    messenger.set_default_policy(policy).unwrap();
-    let recorder = Arc::new(Recorder::fast().echoing());
-    let order = messenger::DispatcherPriority::DEFAULT;
-    if kind == EntityType::Client {
-        let quiet = Arc::new(Recorder::fast());
-        messenger.add_dispatcher_tail(quiet.clone(), order).unwrap();
-        messenger.start().unwrap();
-        return Host { addrs: messenger.addrs(), messenger: Arc::new(messenger), recorder: quiet };
-    }
-    messenger.add_dispatcher_tail(recorder.clone(), order).unwrap();
-    messenger.bind((net.ip(end), 0).into()).unwrap();
-    messenger.start().unwrap();
-    Host { addrs: messenger.addrs(), messenger: Arc::new(messenger), recorder }
+    let plan = match kind {
+        EntityType::Client => Plan {
+            name: EntityName::new(kind, EntityName::UNNUMBERED),
+            ..Plan::client(Recorder::fast(), Policy::lossy_client())
+        },
+        _ => Plan {
+            name: EntityName::new(kind, 0),
+            ..Plan::server(Recorder::fast().echoing(), Policy::stateless_server())
+        },
+    };
+    Plan { config, auth: Some(auth), ..plan }.start(net)
 }
 
 fn end(hosts: &[&Host]) {

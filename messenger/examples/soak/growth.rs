@@ -1,5 +1,6 @@
 //! What must not grow: memory, file descriptors, and every gauge of the workers.
 
+use super::common::memory::rss_kb;
 use super::common::{End, Net};
 use messenger::{Config, EntityName, EntityType, Error, Messenger};
 use std::collections::BTreeMap;
@@ -124,13 +125,4 @@ fn count_fds() -> Result<u64, String> {
     let entries = std::fs::read_dir("/proc/self/fd");
     let entries = entries.map_err(|error| format!("/proc/self/fd: {error}; is /proc mounted?"))?;
     Ok(entries.count() as u64)
-}
-
-fn rss_kb() -> Result<u64, String> {
-    let status = std::fs::read_to_string("/proc/self/status");
-    let status =
-        status.map_err(|error| format!("/proc/self/status: {error}; is /proc mounted?"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kb = line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok());
-    kb.ok_or_else(|| String::from("/proc/self/status has no VmRSS: not a Linux system?"))
 }

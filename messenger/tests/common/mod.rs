@@ -2,6 +2,7 @@
 
 #![allow(dead_code, unreachable_pub, reason = "shared by test crates, each of which uses a part")]
 
+use messenger::auth::Auth;
 use messenger::{
     Config, ConnectOptions, Connection, Dispatcher, DispatcherPriority, EntityAddrVec, EntityName,
     EntityType, Message, Messenger, MsType, Policy, SendError, Workers, WorkersOptions, msg_type,
@@ -15,6 +16,7 @@ use std::time::{Duration, Instant};
 
 #[cfg(feature = "dpdk")]
 pub mod dpdk;
+pub mod memory;
 pub mod sim;
 pub mod steps;
 
@@ -393,14 +395,16 @@ pub struct Plan<'a> {
     pub addrs: usize,
     /// Decides races; random if absent.
     pub nonce: Option<u32>,
+    /// How it authenticates; as its configuration says if absent.
+    pub auth: Option<Arc<Auth>>,
 }
 
 impl Plan<'_> {
     /// An OSD with one address.
     pub fn server(recorder: Recorder, policy: Policy) -> Self {
         let (end, name) = (End::Server, EntityName::new(EntityType::Osd, 0));
-        let (config, steps, addrs, nonce) = (config(), None, 1, None);
-        Self { end, name, config, policy, recorder, steps, addrs, nonce }
+        let (config, steps, addrs, nonce, auth) = (config(), None, 1, None, None);
+        Self { end, name, config, policy, recorder, steps, addrs, nonce, auth }
     }
 
     /// A client that only dials.
@@ -415,6 +419,9 @@ impl Plan<'_> {
         messenger.set_default_policy(self.policy).unwrap();
         if let Some(nonce) = self.nonce {
             messenger.set_nonce(nonce).unwrap();
+        }
+        if let Some(auth) = self.auth {
+            messenger.set_auth(auth).unwrap();
         }
         if let Some(steps) = self.steps {
             steps.watch(&messenger);
