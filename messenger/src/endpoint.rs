@@ -187,13 +187,13 @@ impl Endpoint {
     }
 
     /// Has other addresses from now: sessions made before keep the old ones (contracts M-10, M-12).
-    pub(crate) fn set_addrs(&self, addrs: EntityAddrVec) {
+    pub(crate) fn set_addrs(&self, addrs: EntityAddrVec, listening: Vec<EntityAddr>) {
         let mut identity = self.lock_identity();
         let mut facts = self.loopback().facts_copy();
         facts.socket = addrs.first().and_then(|addr| addr.socket);
         facts.addrs = addrs.clone();
         self.loopback().set_facts(&facts);
-        *identity = Arc::new(Identity { addrs, ..Identity::clone(&identity) });
+        *identity = Arc::new(Identity { addrs, listening, ..Identity::clone(&identity) });
     }
 
     /// The loopback connection was made, or made anew.
@@ -353,6 +353,7 @@ pub(crate) mod bench {
         let identity = Identity {
             name: EntityName::new(EntityType::Osd, 0),
             addrs: EntityAddr::unbound(1).into(),
+            listening: Vec::new(),
             policies: PolicySet::default(),
             limits: Limits::default(),
             options: SessionOptions::default(),

@@ -397,6 +397,8 @@ impl Peer {
             },
         };
         let outcome = self.session.resolve(now, verdict);
+        // Others find it by its addresses from now, though over msgr1 it is not ready yet.
+        self.connection.set_facts(self.session.peer());
         self.log_fault(outcome);
     }
 

@@ -15,3 +15,4 @@ mod races;
 mod realm;
 mod secure;
 mod stories;
+mod v1;
