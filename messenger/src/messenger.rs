@@ -289,7 +289,8 @@ impl Messenger {
             life.dispatchers.clone(),
             EndpointOptions {
                 learn_addr: self.config.ms_learn_addr_from_peer,
-                accepting_max: self.config.accepting_connections,
+                accepting_connections: self.config.accepting_connections,
+                accepting_bytes: self.config.accepting_bytes,
                 send_priority: life.send_priority,
                 connect_from: life.connect_from,
                 socket_priority: life.socket_priority,
