@@ -5,11 +5,14 @@
 //! the kernel's end of the tap that `msgr` makes for DPDK; while there is no tap, the loopback
 //! interface has that address.
 
+#![allow(dead_code, reason = "each test program uses its own part")]
+
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Instant;
 
+use messenger_ceph::{OsdDump, placement};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -22,7 +25,7 @@ pub(crate) const POOL: &str = "wire";
 const PG_NUM: u32 = 8;
 /// The first is nobody's address: the second has to be found.
 const MONITORS: &str = "10.99.0.1:3299,10.99.0.1:3300";
-const TAP: &str = "dt0";
+pub(crate) const TAP: &str = "dt0";
 
 /// Which TCP `msgr` uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,7 +40,7 @@ pub(crate) struct Cluster {
     monitor: Option<Process>,
     pub(crate) fsid: String,
     cephx: bool,
-    namespace: Namespace,
+    pub(crate) namespace: Namespace,
     dir: TempDir,
 }
 
@@ -109,10 +112,15 @@ impl Cluster {
         command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let child = command.spawn().expect(MSGR);
         if over == Over::Dpdk {
-            let address: IpAddr = KERNEL_V4.parse().unwrap();
-            self.namespace.add_address(TAP, address, 24).expect("the kernel's end of the tap");
+            join_tap(&self.namespace);
         }
         child
+    }
+
+    /// Where the OSDs are.
+    pub(crate) fn osd_dump(&self) -> OsdDump {
+        let dump = self.says(Over::KernelTcp, &["command", &placement::osd_dump().to_string()]);
+        OsdDump::parse(dump.as_bytes()).unwrap()
     }
 
     /// Runs Ceph's own `rados ARGS`, which has to succeed.
@@ -236,6 +244,12 @@ impl Cluster {
         command.arg("-f");
         Process::spawn(name, command).expect(program)
     }
+}
+
+/// Gives the kernel its end of the tap, once there is one.
+pub(crate) fn join_tap(namespace: &Namespace) {
+    let address: IpAddr = KERNEL_V4.parse().unwrap();
+    namespace.add_address(TAP, address, 24).expect("the kernel's end of the tap");
 }
 
 fn succeed(command: &mut Command) {
