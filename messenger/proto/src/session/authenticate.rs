@@ -16,7 +16,7 @@ use crate::auth::{Accepting, Answer, ClientAuth, ConnectionMode, Dialling, Grant
 use crate::entity::EntityType;
 use crate::error::ProtocolError;
 use crate::session::transport::{Phase, Side};
-use crate::session::{Session, Step};
+use crate::session::{Session, SessionEvent, Step};
 use crate::v2::control::{
     AuthBadMethod, AuthDone, AuthReplyMore, AuthRequest, AuthRequestMore, AuthSignature,
 };
@@ -85,7 +85,11 @@ impl Session {
             return Ok(());
         };
         match ask(server) {
-            Answer::BadMethod(refused) => transport.send(&refused),
+            Answer::BadMethod(refused, refusal) => {
+                transport.send(&refused);
+                self.stats.auth_refused.add(refusal.kind());
+                self.events.push_back(SessionEvent::TurnedAway(Box::new(refusal)));
+            }
             Answer::More(blob) => {
                 transport.send(&AuthReplyMore(blob));
                 transport.phase = Phase::AuthMore;
