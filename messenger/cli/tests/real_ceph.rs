@@ -11,12 +11,18 @@ use std::path::Path;
 use std::process::Output;
 use std::time::Duration;
 
+use cluster::member::{self, Member};
 use cluster::{Cluster, Over, POOL};
-use serde_json::Value;
+use messenger::{EntityName, EntityType};
+use messenger_ceph::OsdDump;
+use serde_json::{Value, json};
 
 /// Objects of one byte, of one page, and of many frames and segments.
 const SIZES: [usize; 3] = [1, 4 << 10, LARGE];
 const LARGE: usize = (3 << 20) + 1;
+
+/// How long a monitor's tickets are good where a test waits for their end.
+const TTL_SECONDS: &str = "3";
 
 /// Bytes of which no two stretches are alike.
 fn content(len: usize, seed: u32) -> Vec<u8> {
@@ -113,6 +119,43 @@ fn nobody_else_is_let_in(cluster: &Cluster) {
     denied("nobody", &cluster.keyring(), &["it has no [client.nobody]", "set auth_id"]);
     let nowhere = cluster.file("no-keyring");
     denied("admin", &nowhere, &["no-keyring", "No such file"]);
+    cluster.configure("admin", &cluster.keyring(), "secure");
+}
+
+/// A client of ours outlives the tickets it logged in with; a service of ours has its secrets from the
+/// monitor, and opens the client's tickets, old and new, with them.
+fn tickets_and_secrets_of_its_monitor_stay_good(cluster: &Cluster) {
+    let (id, all) = (EntityName::new(EntityType::Osd, 7), ["mon", "allow *", "osd", "allow *"]);
+    let keyring = json!({ "prefix": "auth get-or-create", "entity": id.to_string(), "caps": all });
+    let service_key = cluster.file("service-keyring");
+    std::fs::write(&service_key, cluster.command(keyring)).unwrap();
+    let ttl = json!({
+        "prefix": "config set", "who": "mon", "name": "auth_service_ticket_ttl", "value": TTL_SECONDS,
+    });
+    cluster.command(ttl);
+    let dump = cluster.command(json!({ "prefix": "osd dump", "format": "json" }));
+    let theirs = OsdDump::parse(dump.as_bytes()).unwrap().osds[0].public_addrs.clone();
+    let admin_key = cluster.keyring();
+    cluster.inside(|| {
+        let service = Member::log_in(id, &service_key);
+        assert!(service.rotating().due_at() > Some(member::now()), "three secrets, one current");
+        let ours = service.messenger.addrs();
+        let unnumbered = EntityName::new(EntityType::Client, EntityName::UNNUMBERED);
+        let mut client = Member::log_in(unnumbered, &admin_key);
+        let ends_at = |client: &Member| client.tickets().get(EntityType::Osd).unwrap().expires();
+        let (first_end, number) = (ends_at(&client), client.tickets().global_id());
+        assert!(first_end <= member::now() + Duration::from_secs(TTL_SECONDS.parse().unwrap()));
+        for _ in 0..2 {
+            let connection = client.open(EntityType::Osd, &ours);
+            client.ping(&connection);
+            client.open(EntityType::Osd, &theirs).mark_down();
+            client.keep_until(first_end + Duration::from_millis(100));
+        }
+        assert!(client.asked >= 1 && ends_at(&client) > first_end);
+        assert_eq!(client.tickets().global_id(), number);
+        client.end();
+        service.end();
+    });
 }
 
 #[test]
@@ -144,6 +187,7 @@ fn a_real_cluster_with_cephx_is_asked_in_both_modes() {
         }
     }
     nobody_else_is_let_in(&cluster);
+    tickets_and_secrets_of_its_monitor_stay_good(&cluster);
 }
 
 #[test]

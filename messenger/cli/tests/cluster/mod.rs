@@ -14,7 +14,9 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::lab::sandbox::{Namespace, Process};
-use crate::lab::{KERNEL_V4, MSGR, PATIENCE, STACK_V4, need_root};
+use crate::lab::{KERNEL_V4, MSGR, PATIENCE, STACK_V4, inside, need_root};
+
+pub(crate) mod member;
 
 /// The pool that tests use.
 pub(crate) const POOL: &str = "wire";
@@ -113,6 +115,11 @@ impl Cluster {
             self.namespace.add_address(TAP, address, 24).expect("the kernel's end of the tap");
         }
         child
+    }
+
+    /// Runs `body`, and the threads that it starts, where the daemons are.
+    pub(crate) fn inside<T: Send>(&self, body: impl FnOnce() -> T + Send) -> T {
+        inside(&self.namespace, body)
     }
 
     /// Runs Ceph's own `rados ARGS`, which has to succeed.
@@ -237,7 +244,8 @@ impl Cluster {
         }
     }
 
-    fn command(&self, command: Value) -> String {
+    /// Runs a command of the monitor, which has to succeed.
+    pub(crate) fn command(&self, command: Value) -> String {
         self.says(Over::KernelTcp, &["command", &command.to_string()])
     }
 

@@ -67,20 +67,25 @@ impl TapServer {
 
     /// Runs `body` in a thread that lives inside the namespace.
     pub(crate) fn inside<T: Send>(&self, body: impl FnOnce() -> T + Send) -> T {
-        let path = self.namespace.path();
-        std::thread::scope(|scope| {
-            scope
-                .spawn(move || {
-                    let namespace = File::open(path).expect("the namespace's file");
-                    let kind = Some(LinkNameSpaceType::Network);
-                    move_into_link_name_space(std::os::fd::AsFd::as_fd(&namespace), kind)
-                        .expect("enter the namespace");
-                    body()
-                })
-                .join()
-                .expect("the thread inside the namespace")
-        })
+        inside(&self.namespace, body)
     }
+}
+
+/// Runs `body` in a thread that lives inside a namespace, and so do the threads that it starts.
+pub(crate) fn inside<T: Send>(namespace: &Namespace, body: impl FnOnce() -> T + Send) -> T {
+    let path = namespace.path();
+    std::thread::scope(|scope| {
+        scope
+            .spawn(move || {
+                let namespace = File::open(path).expect("the namespace's file");
+                let kind = Some(LinkNameSpaceType::Network);
+                move_into_link_name_space(std::os::fd::AsFd::as_fd(&namespace), kind)
+                    .expect("enter the namespace");
+                body()
+            })
+            .join()
+            .expect("the thread inside the namespace")
+    })
 }
 
 /// A running `msgr serve --json --stats`.
