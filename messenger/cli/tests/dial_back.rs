@@ -164,7 +164,7 @@ fn the_osd_answers_a_full_reset(scene: &Scene) {
     let held = broken.osd_dials(scene, 1);
     scene.ping();
     let (mut link, request) = broken.we_dial(scene, 1);
-    let stranger = EntityAddr { nonce: NONCE + 1, ..broken.client.addrs.v2() };
+    let stranger = EntityAddr { nonce: NONCE + 1, ..broken.client.addrs.preferred() };
     link.give(Ours, &SessionReconnect { addrs: stranger.into(), ..request });
     assert_eq!(link.pass::<SessionReset>(Osd), SessionReset { full: true });
     scene.hears(News::RemoteReset);

@@ -1,6 +1,6 @@
 //! A real Ceph for one test: Debian's monitor and OSDs in a network namespace of their own.
 //!
-//! Authentication is *none* or cephx, then in secure mode alone; objects live in memory, and
+//! Authentication is *none* or cephx, in whichever mode `msgr` is told; objects live in memory, and
 //! everything ends with the value that stands for it, also when a test panics. The daemons listen on
 //! the kernel's end of the tap that `msgr` makes for DPDK; while there is no tap, the loopback
 //! interface has that address.
@@ -17,7 +17,9 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::lab::sandbox::{Namespace, Process};
-use crate::lab::{KERNEL_V4, MSGR, PATIENCE, STACK_V4, need_root};
+use crate::lab::{KERNEL_V4, MSGR, PATIENCE, STACK_V4, inside, need_root};
+
+pub(crate) mod member;
 
 /// The pool that tests use.
 pub(crate) const POOL: &str = "wire";
@@ -57,7 +59,7 @@ impl Cluster {
         Self::start_with(osds, false)
     }
 
-    /// The same, but who has no key stays outside, and `msgr` talks in secure mode.
+    /// The same, but who has no key stays outside; `msgr` has one, see [`Cluster::configure`].
     pub(crate) fn start_with_cephx(osds: usize) -> Self {
         Self::start_with(osds, true)
     }
@@ -123,6 +125,11 @@ impl Cluster {
         OsdDump::parse(dump.as_bytes()).unwrap()
     }
 
+    /// Runs `body`, and the threads that it starts, where the daemons are.
+    pub(crate) fn inside<T: Send>(&self, body: impl FnOnce() -> T + Send) -> T {
+        inside(&self.namespace, body)
+    }
+
     /// Runs Ceph's own `rados ARGS`, which has to succeed.
     pub(crate) fn rados(&self, args: &[&str]) {
         let mut command = self.namespace.command(Path::new("timeout"));
@@ -153,9 +160,31 @@ impl Cluster {
         self.file("ceph.conf")
     }
 
-    /// One file with everybody's keys, and what leads `msgr` to it.
+    /// Has `msgr` authenticate as `client.ID` with a key of this file, and talk in this mode only.
+    pub(crate) fn configure(&self, id: &str, keyring: &Path, mode: &str) {
+        let text = format!(
+            "auth_client_required = \"cephx\"\nauth_id = {id:?}\nkeyring = {keyring:?}\n\
+             ms_async_op_threads = 1\nms_mon_client_mode = {mode:?}\nms_client_mode = {mode:?}\n"
+        );
+        std::fs::write(self.file("msgr.toml"), text).unwrap();
+    }
+
+    /// The file with everybody's keys.
+    pub(crate) fn keyring(&self) -> PathBuf {
+        self.file("keyring")
+    }
+
+    /// A file with a fresh key, which the cluster has never seen.
+    pub(crate) fn make_key(&self, name: &str) -> PathBuf {
+        let keyring = self.file("fresh-keyring");
+        let mut tool = Command::new("ceph-authtool");
+        succeed(tool.arg(&keyring).args(["--create-keyring", "--gen-key", "-n", name]));
+        keyring
+    }
+
+    /// Makes everybody's keys, and leads `msgr` to its own.
     fn make_keys(&self, osds: usize) {
-        let keyring = self.file("keyring");
+        let keyring = self.keyring();
         let all = ["mon", "osd"].map(|service| [service, "allow *"]);
         let daemons = (0..osds).map(|osd| format!("osd.{osd}"));
         for name in ["mon.".to_owned(), "client.admin".to_owned()].into_iter().chain(daemons) {
@@ -169,11 +198,7 @@ impl Cluster {
             }
             succeed(&mut tool);
         }
-        let text = format!(
-            "auth_client_required = \"cephx\"\nkeyring = {keyring:?}\nms_async_op_threads = 1\n\
-             ms_mon_client_mode = \"secure\"\nms_client_mode = \"secure\"\n"
-        );
-        std::fs::write(self.file("msgr.toml"), text).unwrap();
+        self.configure("admin", &keyring, "secure");
     }
 
     fn start_monitor(&mut self) {
@@ -227,7 +252,8 @@ impl Cluster {
         }
     }
 
-    fn command(&self, command: Value) -> String {
+    /// Runs a command of the monitor, which has to succeed.
+    pub(crate) fn command(&self, command: Value) -> String {
         self.says(Over::KernelTcp, &["command", &command.to_string()])
     }
 

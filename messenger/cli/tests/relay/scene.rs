@@ -67,7 +67,7 @@ pub(crate) struct Scene {
 impl Scene {
     fn set(stage: &Stage, port: u16) -> Self {
         let local = SocketAddr::new(stage.ip.parse().unwrap(), port);
-        let relay = Relay::between(local, stage.osd.v2());
+        let relay = Relay::between(local, stage.osd.preferred());
         let messenger = Messenger::create(OURS, stage.config.clone()).unwrap();
         messenger.set_nonce(NONCE).unwrap();
         messenger.set_default_policy(Policy::lossless_peer()).unwrap();
@@ -77,7 +77,7 @@ impl Scene {
         let public = EntityAddr::v2(relay.back(), 0).into();
         messenger.bindv(&EntityAddr::v2(local, 0).into(), Some(&public)).unwrap();
         messenger.start().unwrap();
-        let seen = |addr: &EntityAddr| match *addr == stage.osd.v2() {
+        let seen = |addr: &EntityAddr| match *addr == stage.osd.preferred() {
             true => relay.front(),
             false => *addr,
         };
