@@ -74,6 +74,7 @@ impl Host {
         let identity = Identity {
             name: name.parse().unwrap(),
             addrs: addr.into(),
+            listening: vec![addr],
             policies: PolicySet::new(policy),
             limits: Limits::default(),
             options,
