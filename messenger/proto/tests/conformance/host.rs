@@ -72,6 +72,7 @@ impl Host {
             false => HERE.known(),
         };
         let identity = Identity {
+            listening: Vec::new(),
             name: name.parse().unwrap(),
             addrs: addr.into(),
             policies: PolicySet::new(policy),
@@ -85,6 +86,16 @@ impl Host {
         let identity = Arc::new(identity);
         let (slots, lines, dials) = (Vec::new(), Vec::new(), Vec::new());
         Self { identity, now: instant, slots, lines, reachable: true, dials }
+    }
+
+    /// It speaks msgr1 where it listens.
+    pub(crate) fn over_v1(mut self) -> Self {
+        let here = Addr { kind: 1, ..HERE }.known();
+        let identity = Arc::make_mut(&mut self.identity);
+        if identity.name.kind != EntityType::Client {
+            (identity.addrs, identity.listening) = (here.into(), vec![here]);
+        }
+        self
     }
 
     /// Somebody connects; the line.
@@ -101,7 +112,11 @@ impl Host {
 
     /// A session of ours begins to dial a `kind` at [`THERE`]; its slot.
     pub(crate) fn dial(&mut self, kind: EntityType) -> usize {
-        let (seed, target) = (self.seed(), THERE.known());
+        self.dial_to(kind, THERE)
+    }
+
+    pub(crate) fn dial_to(&mut self, kind: EntityType, target: Addr) -> usize {
+        let (seed, target) = (self.seed(), target.known());
         let session = Session::dial(self.now, Arc::clone(&self.identity), kind, target, seed);
         self.slots.push(Slot::new(session));
         self.settle();
@@ -229,10 +244,10 @@ impl Host {
                 let policy = slot.session.policy();
                 let stateless = policy.lossy && policy.server && !policy.register_lossy_clients;
                 let known = |slot: &Slot| slot.session.peer().addrs == ident.addrs;
-                let existing = match stateless {
-                    true => None,
-                    false => self.slots.iter().rposition(known),
-                };
+                if stateless {
+                    return self.decide(at, None, Decision::Answer(Verdict::Accept));
+                }
+                let existing = self.slots.iter().rposition(known);
                 let session = existing.map(|index| &self.slots[index].session);
                 self.decide(at, existing, Decision::about(&ident, session));
             }
