@@ -158,6 +158,11 @@ impl Host {
         self.settle();
     }
 
+    /// From now on, a peer that has not authenticated may have a session hold so many bytes.
+    pub(crate) fn hold_of_strangers(&mut self, bytes: usize) {
+        Arc::make_mut(&mut self.identity).limits.unauthenticated_bytes = bytes;
+    }
+
     /// From now on, sessions require these features of their peers.
     pub(crate) fn require(&mut self, features_required: u64) {
         let policies = &mut Arc::make_mut(&mut self.identity).policies;

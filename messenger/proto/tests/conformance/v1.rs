@@ -429,11 +429,24 @@ fn c55_what_else_is_wrong_about_a_message_closes() {
 /// An authorizer is announced like a message.
 #[test]
 fn c55_an_authorizer_beyond_our_limit_closes_before_it_is_read() {
-    let mut line = Line::to_kind(EntityType::Osd);
-    let mut connect = Connect::to(EntityType::Osd).write();
-    connect.truncate(33);
-    connect[28..32].copy_from_slice(&0x7fff_ffff_u32.to_le_bytes());
-    line.say(&connect).is_closed_for("v1_authorizer_too_long");
+    let announce = |hold: usize, len: u32| {
+        let mut line = Line::to_kind(EntityType::Osd);
+        line.host.borrow_mut().hold_of_strangers(hold);
+        line = Line::another(&line.host);
+        let mut connect = Connect::to(EntityType::Osd).write();
+        connect.truncate(33);
+        connect[28..32].copy_from_slice(&len.to_le_bytes());
+        line.say(&connect);
+        line
+    };
+    announce(64 << 10, 0x7fff_ffff).is_closed_for("v1_authorizer_too_long");
+    announce(64 << 10, (16 << 10) + 1).is_closed_for("v1_authorizer_too_long");
+    announce(32 << 10, (8 << 10) + 1).is_closed_for("unauthenticated_len");
+    for quarter in [8 << 10, 16 << 10] {
+        let line = announce(4 * quarter as usize, quarter);
+        line.stays_open();
+        assert!(line.host.borrow_mut().room(line.line) <= quarter as usize);
+    }
 }
 
 #[test]
