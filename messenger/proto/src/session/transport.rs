@@ -28,7 +28,7 @@ pub(super) const HANDSHAKE_FRAMES_MAX: u32 = 64;
 
 /// Places where the bytes of a peer that did not authenticate may be: read ahead, in the frame being
 /// read, in the transcript, and as many on their way out.
-const BUFFERS: usize = 4;
+pub(super) const BUFFERS: usize = 4;
 
 /// Index of a message's data section among the segments of its frame.
 const DATA_SEGMENT: usize = 3;

@@ -14,13 +14,16 @@ mod accept;
 mod dial;
 mod link;
 
+use bytes::Bytes;
+
 use crate::addr::{AddrType, EntityAddr};
 use crate::auth::cephx::MessageSigner;
 use crate::auth::{ConnectionMode, Key};
 use crate::entity::EntityType;
 use crate::error::ProtocolError;
 use crate::features;
-use crate::session::transport::{Reading, Side, Transport};
+use crate::session::inbox::Inbox;
+use crate::session::transport::{BUFFERS, Reading, Side, Transport};
 use crate::session::{Session, State};
 use crate::v1::{Decoder, Encoder, Opened, V1Error, Wire};
 
@@ -65,15 +68,19 @@ impl Session {
         let State::Open { transport, .. } = &mut self.state else {
             return Ok(false);
         };
+        let stranger_len = self.identity.limits.unauthenticated_bytes / BUFFERS;
         match &mut transport.v1 {
             Some(V1::Dialling(dialling)) => {
-                let Some(piece) = dialling.wants().and_then(|len| transport.inbox.take(len)) else {
+                let Some(piece) =
+                    strangers_piece(&mut transport.inbox, dialling.wants(), stranger_len)?
+                else {
                     return Ok(false);
                 };
                 self.on_v1_reply(now, piece)?;
             }
             Some(V1::Accepting(accepting)) => {
-                let Some(piece) = accepting.wants().and_then(|len| transport.inbox.take(len))
+                let Some(piece) =
+                    strangers_piece(&mut transport.inbox, accepting.wants(), stranger_len)?
                 else {
                     return Ok(false);
                 };
@@ -138,6 +145,20 @@ impl Session {
             EntityAddr::NONE => EntityAddr::unbound(own.first().map_or(0, |first| first.nonce)),
             addr => addr,
         }
+    }
+}
+
+/// The next piece of a handshake, if it is there. Of what a stranger says we hold no more than one
+/// piece, the authorizer before it, and what is read ahead.
+fn strangers_piece(
+    inbox: &mut Inbox,
+    wanted: Option<usize>,
+    limit: usize,
+) -> Result<Option<Bytes>, ProtocolError> {
+    match wanted {
+        Some(len) if len > limit => Err(ProtocolError::UnauthenticatedLen { limit }),
+        Some(len) => Ok(inbox.take(len)),
+        None => Ok(None),
     }
 }
 

@@ -72,6 +72,7 @@ impl Host {
             false => HERE.known(),
         };
         let identity = Identity {
+            listening: Vec::new(),
             name: name.parse().unwrap(),
             addrs: addr.into(),
             listening: vec![addr],
@@ -88,6 +89,16 @@ impl Host {
         Self { identity, now: instant, slots, lines, reachable: true, dials }
     }
 
+    /// It speaks msgr1 where it listens.
+    pub(crate) fn over_v1(mut self) -> Self {
+        let here = Addr { kind: 1, ..HERE }.known();
+        let identity = Arc::make_mut(&mut self.identity);
+        if identity.name.kind != EntityType::Client {
+            (identity.addrs, identity.listening) = (here.into(), vec![here]);
+        }
+        self
+    }
+
     /// Somebody connects; the line.
     pub(crate) fn accept(&mut self) -> usize {
         let seed = self.seed();
@@ -102,7 +113,11 @@ impl Host {
 
     /// A session of ours begins to dial a `kind` at [`THERE`]; its slot.
     pub(crate) fn dial(&mut self, kind: EntityType) -> usize {
-        let (seed, target) = (self.seed(), THERE.known());
+        self.dial_to(kind, THERE)
+    }
+
+    pub(crate) fn dial_to(&mut self, kind: EntityType, target: Addr) -> usize {
+        let (seed, target) = (self.seed(), target.known());
         let session = Session::dial(self.now, Arc::clone(&self.identity), kind, target, seed);
         self.slots.push(Slot::new(session));
         self.settle();
@@ -142,6 +157,11 @@ impl Host {
         let slot = self.lines[line].slot;
         self.slots[slot].session.send(self.now, message).unwrap();
         self.settle();
+    }
+
+    /// From now on, a peer that has not authenticated may have a session hold so many bytes.
+    pub(crate) fn hold_of_strangers(&mut self, bytes: usize) {
+        Arc::make_mut(&mut self.identity).limits.unauthenticated_bytes = bytes;
     }
 
     /// From now on, sessions require these features of their peers.
@@ -230,10 +250,10 @@ impl Host {
                 let policy = slot.session.policy();
                 let stateless = policy.lossy && policy.server && !policy.register_lossy_clients;
                 let known = |slot: &Slot| slot.session.peer().addrs == ident.addrs;
-                let existing = match stateless {
-                    true => None,
-                    false => self.slots.iter().rposition(known),
-                };
+                if stateless {
+                    return self.decide(at, None, Decision::Answer(Verdict::Accept));
+                }
+                let existing = self.slots.iter().rposition(known);
                 let session = existing.map(|index| &self.slots[index].session);
                 self.decide(at, existing, Decision::about(&ident, session));
             }
