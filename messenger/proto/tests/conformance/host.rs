@@ -75,7 +75,6 @@ impl Host {
             listening: Vec::new(),
             name: name.parse().unwrap(),
             addrs: addr.into(),
-            listening: vec![addr],
             policies: PolicySet::new(policy),
             limits: Limits::default(),
             options,
