@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Error, Result, anyhow, bail, ensure};
+use messenger::auth::ConnectionMode;
 use messenger::{AddrType, Config, Connection, EntityAddr, EntityAddrVec, EntityType, Message};
 use messenger_ceph::{
     AuthClient, AuthErrand, Fsid, JsonCommand, MAuthReply, MMonCommand, MMonCommandAck, MMonGetMap,
@@ -53,6 +54,13 @@ impl Monitor {
     pub(crate) fn find(config: &Config, addrs: &[EntityAddr], deadline: Instant) -> Result<Self> {
         let protocol = addrs.first().map_or(AddrType::Msgr2, |addr| addr.kind);
         let caller = Caller::start(config, protocol)?;
+        let auth = caller.auth();
+        let modes = auth.rules.terms(EntityType::Client, EntityType::Mon).modes;
+        ensure!(
+            protocol != AddrType::Legacy || modes.contains(&ConnectionMode::Crc),
+            "msgr1 encrypts nothing, and the configuration insists on it; name the monitor without \
+             v1:, or set ms_mon_client_mode = \"crc\" in --config"
+        );
         let (session, fsid) = (None, Fsid::default());
         let mut monitor = Self { caller, addrs: addrs.to_vec(), next: 0, session, fsid, tid: 0 };
         let answer = monitor.ask(&MMonGetMap.to_message(), kind::MON_MAP, deadline)?;
