@@ -60,9 +60,10 @@ interop: setup ## sessions with an independent speaker of the protocol: make int
 fuzz: setup ## every fuzz target for FUZZ_SECONDS each
 	FUZZ_SECONDS=$(FUZZ_SECONDS) HOST=$(HOST) FUZZ_FLAGS='$(FUZZ_FLAGS)' CARGO=$(CARGO) .ci/fuzz
 
-bench: setup ## ns per transaction of the native worker; what a stalled reader costs its neighbours
+bench: setup ## ns per transaction of the native worker; what a stalled reader and secure mode cost
 	$(CARGO) bench --package netstack --no-default-features --bench native_worker
 	$(CARGO) bench --package messenger --no-default-features --bench stalled_reader
+	$(CARGO) bench --package messenger --no-default-features --bench secure_cost
 
 soak: setup ## the synthetic workload without growth: make soak ROW=few STACK=posix MINUTES=10
 	@MALLOC_MMAP_THRESHOLD_=131072 $(CARGO) run --release --package messenger --example soak \

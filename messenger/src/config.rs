@@ -459,7 +459,16 @@ pub struct DpdkTable {
     pub peer_wait_ms: u64,
     /// Further arguments of EAL.
     pub eal_args: Vec<String>,
+    /// A pcapng file to record every frame to, payloads included; empty: none. Queues after the
+    /// first have files of their own, with `.1`, `.2` and so on behind the name. Workers write them
+    /// themselves, so it costs time.
+    pub capture: PathBuf,
+    /// Bytes a file of `capture` may have; recording ends before the frame that would pass it.
+    pub capture_bytes: u64,
 }
+
+/// What a recording may take unless configured: some ten seconds of a 1 Gbit/s link.
+const CAPTURE_BYTES: u64 = 1 << 30;
 
 impl Default for DpdkTable {
     fn default() -> Self {
@@ -474,6 +483,8 @@ impl Default for DpdkTable {
             mtu: 1500,
             peer_wait_ms: 5000,
             eal_args: Vec::new(),
+            capture: PathBuf::new(),
+            capture_bytes: CAPTURE_BYTES,
         }
     }
 }

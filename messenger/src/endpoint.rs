@@ -11,6 +11,7 @@ use crate::loopback::LocalQueue;
 use crate::metrics::Counters;
 use crate::priority_queue::Weights;
 use crate::registry::Registry;
+use messenger_proto::auth::Refusal;
 use messenger_proto::message::Message;
 use messenger_proto::{
     Action, EntityAddr, EntityAddrVec, Identity, Interceptor, Limits, PeerFacts, ProtocolError,
@@ -170,6 +171,12 @@ impl Endpoint {
             [single] => identity.addrs.contains(&single),
             _ => identity.addrs == *addrs,
         }
+    }
+
+    /// One line about a peer that has not authenticated. Strangers can make us say it as often as
+    /// they like, so it is not a warning; the counters tell when to look.
+    pub(crate) fn log_refusal(connection: &Connection, refusal: &Refusal) {
+        tracing::info!(%connection, cause = %refusal, "peer is not let in");
     }
 
     /// A peer told us what it sees: fills in blank IP addresses, once (contract M-27).

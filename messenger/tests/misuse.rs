@@ -208,9 +208,7 @@ fn sabotage(net: &impl Net, at: Callback, deed: Deed) {
         }
         let recorder = Arc::new(plan.recorder);
         messenger.add_dispatcher_tail(recorder.clone(), DispatcherPriority::DEFAULT).unwrap();
-        for _ in 0..plan.addrs {
-            messenger.bind(SocketAddr::new(net.ip(plan.end), 0)).unwrap();
-        }
+        plan.listens.bind(net, plan.end, &messenger);
         messenger.start().unwrap();
         let addrs = messenger.addrs();
         Host { messenger: Arc::new(messenger), recorder, addrs }

@@ -54,8 +54,9 @@ pub use command::{JsonCommand, JsonCommandError};
 pub use error::Error;
 pub use fsid::{Fsid, ParseFsidError};
 pub use mon::{
-    MAuth, MAuthReply, MConfig, MMonCommand, MMonCommandAck, MMonGetMap, MMonGetVersion,
-    MMonGetVersionReply, MMonMap, MMonSubscribe, MMonSubscribeAck, MonInfo, MonMap, Subscription,
+    AUTH_RETRY, AuthClient, AuthErrand, AuthError, AuthServer, MAuth, MAuthReply, MConfig,
+    MMonCommand, MMonCommandAck, MMonGetMap, MMonGetVersion, MMonGetVersionReply, MMonMap,
+    MMonSubscribe, MMonSubscribeAck, MonInfo, MonMap, Subscription,
 };
 pub use osd::{
     EVersion, MCommand, MCommandReply, MOSDOp, MOSDOpReply, MOSDPing, OpResult, OsdOp,

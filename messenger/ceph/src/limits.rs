@@ -6,6 +6,8 @@ pub const NAME_LEN_MAX: usize = 4 << 10;
 pub const TEXT_LEN_MAX: usize = 1 << 20;
 /// Bytes of an authentication payload.
 pub const AUTH_LEN_MAX: usize = 64 << 10;
+/// Authentication methods that a client offers; Ceph has three.
+pub const AUTH_METHODS_MAX: usize = 16;
 /// Bytes of an encoded map of monitors.
 pub const MON_MAP_LEN_MAX: usize = 1 << 20;
 /// Monitors of a cluster; Ceph's clusters have three to seven.

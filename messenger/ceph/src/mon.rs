@@ -7,7 +7,7 @@ mod map;
 mod subscribe;
 mod version;
 
-pub use auth::{MAuth, MAuthReply};
+pub use auth::{AUTH_RETRY, AuthClient, AuthErrand, AuthError, AuthServer, MAuth, MAuthReply};
 pub use command::{MMonCommand, MMonCommandAck};
 pub use config::MConfig;
 pub use map::{MMonGetMap, MMonMap, MonInfo, MonMap};

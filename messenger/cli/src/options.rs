@@ -35,6 +35,9 @@ pub(crate) struct TransportArgs {
     /// Address of our own TCP with its prefix length: 10.99.0.2/24 (repeatable)
     #[arg(long = "addr", value_name = "IP/LEN")]
     addrs: Vec<Cidr>,
+    /// With --stack dpdk: record every frame to this pcapng file, for Wireshark and msgr decode
+    #[arg(long, value_name = "FILE")]
+    capture: Option<PathBuf>,
     /// Next hop for addresses outside our networks (one for IPv4, one for IPv6)
     #[arg(long, value_name = "IP")]
     gateway: Vec<IpAddr>,
@@ -77,6 +80,9 @@ impl TransportArgs {
             config.dpdk.vdev = self.vdev.clone().unwrap_or_default();
             config.dpdk.port = self.port.clone().unwrap_or_default();
         }
+        if let Some(capture) = &self.capture {
+            config.dpdk.capture.clone_from(capture);
+        }
         replace(&mut config.native.addrs, &self.addrs);
         replace(&mut config.worker_cpus, &self.cpus);
         for gateway in &self.gateway {
@@ -91,6 +97,9 @@ impl TransportArgs {
         } else if self.config.is_none() {
             // Ceph's three suit a daemon; a command line gets what it asks for.
             config.ms_async_op_threads = OpThreads::new(1).context("one is a valid count")?;
+        }
+        if self.capture.is_some() && config.ms_type != MsType::Dpdk {
+            bail!("--capture needs --stack dpdk; for the kernel's TCP there is tcpdump");
         }
         if config.ms_type == MsType::Dpdk {
             if config.dpdk.vdev.is_empty() && config.dpdk.port.is_empty() {

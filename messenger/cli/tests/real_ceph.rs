@@ -7,14 +7,22 @@ mod cluster;
 mod lab;
 
 use std::io::{BufRead, BufReader};
+use std::path::Path;
 use std::process::Output;
 use std::time::Duration;
 
+use cluster::member::{self, Member};
 use cluster::{Cluster, Over, POOL};
-use serde_json::Value;
+use messenger::{EntityName, EntityType};
+use messenger_ceph::OsdDump;
+use serde_json::{Value, json};
 
 /// Objects of one byte, of one page, and of many frames and segments.
-const SIZES: [usize; 3] = [1, 4 << 10, (3 << 20) + 1];
+const SIZES: [usize; 3] = [1, 4 << 10, LARGE];
+const LARGE: usize = (3 << 20) + 1;
+
+/// How long a monitor's tickets are good where a test waits for their end.
+const TTL_SECONDS: &str = "3";
 
 /// Bytes of which no two stretches are alike.
 fn content(len: usize, seed: u32) -> Vec<u8> {
@@ -41,10 +49,10 @@ fn status_tells_fsid_and_health(cluster: &Cluster, over: Over) {
     assert_eq!(cluster.says(over, &["command", "fsid"]).trim(), cluster.fsid);
 }
 
-fn objects_are_the_same_to_rados_and_to_us(cluster: &Cluster, over: Over) {
+fn objects_are_the_same_to_rados_and_to_us(cluster: &Cluster, over: Over, sizes: &[usize]) {
     let (here, there) = (cluster.file("here"), cluster.file("there"));
     let (here_path, there_path) = (here.to_str().unwrap(), there.to_str().unwrap());
-    for (seed, size) in (7..).zip(SIZES) {
+    for (seed, &size) in (7..).zip(sizes) {
         let (ours, theirs) = (format!("ours-{size}"), format!("theirs-{size}"));
         let bytes = content(size, seed);
         std::fs::write(&here, &bytes).unwrap();
@@ -99,11 +107,62 @@ fn failures_name_the_cause_and_the_way_out(cluster: &Cluster, over: Over) {
     );
 }
 
+fn nobody_else_is_let_in(cluster: &Cluster) {
+    let denied = |id: &str, keyring: &Path, words: &[&str]| {
+        cluster.configure(id, keyring, "secure");
+        fails_with(&cluster.msgr(Over::KernelTcp, &["status"]), words);
+    };
+    let key = cluster.make_key("client.admin");
+    denied("admin", &key, &["does not let client.admin in", "ceph auth get client.admin"]);
+    let key = cluster.make_key("client.nobody");
+    denied("nobody", &key, &["does not let client.nobody in"]);
+    denied("nobody", &cluster.keyring(), &["it has no [client.nobody]", "set auth_id"]);
+    let nowhere = cluster.file("no-keyring");
+    denied("admin", &nowhere, &["no-keyring", "No such file"]);
+    cluster.configure("admin", &cluster.keyring(), "secure");
+}
+
+/// A client of ours outlives the tickets it logged in with; a service of ours has its secrets from the
+/// monitor, and opens the client's tickets, old and new, with them.
+fn tickets_and_secrets_of_its_monitor_stay_good(cluster: &Cluster) {
+    let (id, all) = (EntityName::new(EntityType::Osd, 7), ["mon", "allow *", "osd", "allow *"]);
+    let keyring = json!({ "prefix": "auth get-or-create", "entity": id.to_string(), "caps": all });
+    let service_key = cluster.file("service-keyring");
+    std::fs::write(&service_key, cluster.command(keyring)).unwrap();
+    let ttl = json!({
+        "prefix": "config set", "who": "mon", "name": "auth_service_ticket_ttl", "value": TTL_SECONDS,
+    });
+    cluster.command(ttl);
+    let dump = cluster.command(json!({ "prefix": "osd dump", "format": "json" }));
+    let theirs = OsdDump::parse(dump.as_bytes()).unwrap().osds[0].public_addrs.clone();
+    let admin_key = cluster.keyring();
+    cluster.inside(|| {
+        let service = Member::log_in(id, &service_key);
+        assert!(service.rotating().due_at() > Some(member::now()), "three secrets, one current");
+        let ours = service.messenger.addrs();
+        let unnumbered = EntityName::new(EntityType::Client, EntityName::UNNUMBERED);
+        let mut client = Member::log_in(unnumbered, &admin_key);
+        let ends_at = |client: &Member| client.tickets().get(EntityType::Osd).unwrap().expires();
+        let (first_end, number) = (ends_at(&client), client.tickets().global_id());
+        assert!(first_end <= member::now() + Duration::from_secs(TTL_SECONDS.parse().unwrap()));
+        for _ in 0..2 {
+            let connection = client.open(EntityType::Osd, &ours);
+            client.ping(&connection);
+            client.open(EntityType::Osd, &theirs).mark_down();
+            client.keep_until(first_end + Duration::from_millis(100));
+        }
+        assert!(client.asked >= 1 && ends_at(&client) > first_end);
+        assert_eq!(client.tickets().global_id(), number);
+        client.end();
+        service.end();
+    });
+}
+
 #[test]
 fn a_real_cluster_is_asked_over_kernel_tcp() {
     let cluster = Cluster::start(2);
     status_tells_fsid_and_health(&cluster, Over::KernelTcp);
-    objects_are_the_same_to_rados_and_to_us(&cluster, Over::KernelTcp);
+    objects_are_the_same_to_rados_and_to_us(&cluster, Over::KernelTcp, &SIZES);
     no_ping_is_lost(&cluster, Over::KernelTcp, 10_000);
     failures_name_the_cause_and_the_way_out(&cluster, Over::KernelTcp);
 }
@@ -112,18 +171,23 @@ fn a_real_cluster_is_asked_over_kernel_tcp() {
 fn a_real_cluster_is_asked_over_dpdk() {
     let cluster = Cluster::start(1);
     status_tells_fsid_and_health(&cluster, Over::Dpdk);
-    objects_are_the_same_to_rados_and_to_us(&cluster, Over::Dpdk);
+    objects_are_the_same_to_rados_and_to_us(&cluster, Over::Dpdk, &SIZES);
     no_ping_is_lost(&cluster, Over::Dpdk, 10_000);
 }
 
 #[test]
-fn a_real_cluster_with_cephx_is_asked_in_secure_mode() {
+fn a_real_cluster_with_cephx_is_asked_in_both_modes() {
     let cluster = Cluster::start_with_cephx(1);
-    objects_are_the_same_to_rados_and_to_us(&cluster, Over::KernelTcp);
-    for over in [Over::KernelTcp, Over::Dpdk] {
-        status_tells_fsid_and_health(&cluster, over);
-        no_ping_is_lost(&cluster, over, 1_000);
+    for (mode, sizes) in [("secure", SIZES.as_slice()), ("crc", &[LARGE])] {
+        cluster.configure("admin", &cluster.keyring(), mode);
+        for over in [Over::KernelTcp, Over::Dpdk] {
+            status_tells_fsid_and_health(&cluster, over);
+            objects_are_the_same_to_rados_and_to_us(&cluster, over, sizes);
+            no_ping_is_lost(&cluster, over, 1_000);
+        }
     }
+    nobody_else_is_let_in(&cluster);
+    tickets_and_secrets_of_its_monitor_stay_good(&cluster);
 }
 
 #[test]

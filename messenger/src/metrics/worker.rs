@@ -6,6 +6,7 @@
 
 use super::NamedCounters;
 use messenger_proto::SessionStats;
+use messenger_proto::auth::RefusalKind;
 use std::time::Duration;
 
 /// One worker's messenger counters (semantics 1.14); the names of [`Counters::named`] are Ceph's
@@ -61,6 +62,8 @@ impl Counters {
         sum.aborted_frames += now.aborted_frames - before.aborted_frames;
         sum.throttle_waits += now.throttle_waits - before.throttle_waits;
         sum.protocol_errors += now.protocol_errors - before.protocol_errors;
+        sum.auth_refused.add_since(&before.auth_refused, &now.auth_refused);
+        sum.auth_denied += now.auth_denied - before.auth_denied;
         sum.faults += now.faults - before.faults;
         sum.ready_timeouts += now.ready_timeouts - before.ready_timeouts;
         sum.idle_timeouts += now.idle_timeouts - before.idle_timeouts;
@@ -70,6 +73,7 @@ impl Counters {
     /// Name and value, in a fixed order.
     pub(crate) fn named(&self) -> NamedCounters {
         let sessions = &self.sessions;
+        let refused = |kind| sessions.auth_refused.get(kind);
         vec![
             ("msgr_recv_messages", sessions.messages_received),
             ("msgr_send_messages", sessions.messages_sent),
@@ -97,6 +101,17 @@ impl Counters {
             ("msgr_aborted_frames", sessions.aborted_frames),
             ("msgr_throttle_waits", sessions.throttle_waits),
             ("msgr_protocol_errors", sessions.protocol_errors),
+            ("msgr_auth_refused_method", refused(RefusalKind::Method)),
+            ("msgr_auth_refused_mode", refused(RefusalKind::Mode)),
+            ("msgr_auth_refused_malformed", refused(RefusalKind::Malformed)),
+            ("msgr_auth_refused_unknown_entity", refused(RefusalKind::UnknownEntity)),
+            ("msgr_auth_refused_wrong_key", refused(RefusalKind::WrongKey)),
+            ("msgr_auth_refused_ticket", refused(RefusalKind::Ticket)),
+            ("msgr_auth_refused_expired", refused(RefusalKind::Expired)),
+            ("msgr_auth_refused_replayed", refused(RefusalKind::Replayed)),
+            ("msgr_auth_refused_claim", refused(RefusalKind::Claim)),
+            ("msgr_auth_refused_unequipped", refused(RefusalKind::Unequipped)),
+            ("msgr_auth_denied", sessions.auth_denied),
             ("msgr_faults", sessions.faults),
             ("msgr_dials", sessions.dials),
             ("msgr_dial_failures", self.dial_failures),

@@ -210,6 +210,9 @@ impl Reader {
                     self.pipe.change(&self.connection, |state, _| state.welcomes -= 1);
                 }
             }
+            SessionEvent::TurnedAway(refusal) => {
+                Endpoint::log_refusal(&self.connection, &refusal);
+            }
             SessionEvent::Ident(ident) => self.introduce(&ident),
             SessionEvent::LearnedAddr(seen) => self.endpoint.learn(seen),
             SessionEvent::Refused => self.endpoint.tell(&self.connection, News::Refused),

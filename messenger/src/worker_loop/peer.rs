@@ -307,6 +307,9 @@ impl Peer {
                     self.hang_up(now, false, tools);
                     self.deliver_late(None, tools);
                 }
+                SessionEvent::TurnedAway(refusal) => {
+                    Endpoint::log_refusal(&self.connection, &refusal);
+                }
                 SessionEvent::Ident(ident) => self.introduce(now, ident),
                 SessionEvent::Ready { accepted, .. } => self.on_session_ready(accepted),
                 SessionEvent::LearnedAddr(seen) => self.endpoint.learn(seen),

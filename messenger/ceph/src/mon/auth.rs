@@ -1,11 +1,31 @@
-//! Logins of msgr1, which go through messages; msgr2 has frames for them.
+//! Authentication by messages: logins of msgr1, for which msgr2 has frames; tickets before the old
+//! ones run out, and a service's secrets, over either.
+//!
+//! ```text
+//!   AuthClient                                                       AuthServer
+//!   log_in()    -- MAuth 0: methods, name ----------------------->
+//!               <- MAuthReply: the method, challenge -------------
+//!               -- MAuth: proof ---------------------------------->
+//!               <- MAuthReply: AUTH ticket -----------------------
+//!   poll()      -- MAuth 0x0200: by the AUTH ticket, services ---->
+//!               <- MAuthReply: their tickets ---------------------
+//!               -- MAuth 0x0400 ---------------------------------->
+//!               <- MAuthReply: the service's secrets -------------
+//! ```
 
-use bytes::Bytes;
+mod client;
+mod server;
+
+use bytes::{Bytes, BytesMut};
+use messenger_proto::auth::AuthName;
 use messenger_proto::denc::{DecodeError, Reader, Writer};
+
+pub use client::{AUTH_RETRY, AuthClient, AuthErrand, AuthError};
+pub use server::AuthServer;
 
 use crate::items;
 use crate::kind;
-use crate::limits::{AUTH_LEN_MAX, TEXT_LEN_MAX};
+use crate::limits::{AUTH_LEN_MAX, AUTH_METHODS_MAX, TEXT_LEN_MAX};
 use crate::payload::Payload;
 
 /// One step of a client's login at a monitor. The payload belongs to the method.
@@ -80,14 +100,48 @@ impl Payload for MAuthReply {
     }
 }
 
+/// What the first step of a login says: who wants in, and how.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Offer {
+    methods: Vec<u32>,
+    name: AuthName,
+    /// 0: a fresh one.
+    global_id: u64,
+}
+
+impl Offer {
+    const VERSION: u8 = 1;
+
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let version = reader.u8()?;
+        if version != Self::VERSION {
+            return Err(DecodeError::Invalid { field: "auth offer", value: version.into() });
+        }
+        let methods = reader.u32_list(AUTH_METHODS_MAX)?;
+        Ok(Self { methods, name: AuthName::decode(reader)?, global_id: reader.u64()? })
+    }
+
+    fn to_message(&self) -> MAuth {
+        let mut payload = BytesMut::new();
+        let mut writer = Writer::new(&mut payload);
+        writer.u8(Self::VERSION);
+        writer.u32_list(&self.methods);
+        self.name.encode(&mut writer);
+        writer.u64(self.global_id);
+        MAuth { payload: payload.freeze(), ..MAuth::default() }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn the_first_step_has_the_length_that_was_captured() {
-        // u8 1, one method, client.admin, global id 0: 30 bytes.
-        let offer = MAuth { payload: Bytes::from_static(&[0; 30]), ..MAuth::default() };
-        assert_eq!(offer.to_message().front.len(), 60);
+        let name = "client.admin".parse().unwrap();
+        let offer = Offer { methods: vec![2], name, global_id: 0 };
+        let message = offer.to_message();
+        assert_eq!(Payload::to_message(&message).front.len(), 60);
+        assert_eq!(Offer::decode(&mut Reader::new(&message.payload)), Ok(offer));
     }
 }

@@ -73,6 +73,17 @@ impl Caller {
         Ok(Self { messenger, news })
     }
 
+    /// Under what name we authenticate.
+    pub(crate) fn auth_name(&self) -> String {
+        let id = &self.messenger.config().auth_id;
+        format!("client.{}", if id.is_empty() { AUTH_ID } else { id })
+    }
+
+    /// How often a peer has refused to let us in, so far.
+    pub(crate) fn denials(&self) -> u64 {
+        self.messenger.counters().total("msgr_auth_denied")
+    }
+
     /// Dials a peer, always on a connection of its own.
     pub(crate) fn dial(&self, kind: EntityType, addrs: &EntityAddrVec) -> Result<Connection> {
         let options = ConnectOptions { anonymous: true, not_local: true };

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Error, Result, anyhow, bail};
+use anyhow::{Context, Error, Result, anyhow, bail, ensure};
 use messenger::{Config, Connection, EntityAddr, EntityAddrVec, EntityType, Message};
 use messenger_ceph::{
     Fsid, JsonCommand, MMonCommand, MMonCommandAck, MMonGetMap, MMonMap, Payload, kind,
@@ -13,7 +13,8 @@ use super::cause;
 
 /// How long one monitor may take before the next is tried (Ceph: `mon_client_hunt_interval`).
 const HUNT_EVERY: Duration = Duration::from_secs(3);
-/// Pause before a monitor that refused is tried again, when it is the only one.
+/// Pause before a monitor that refused is tried again, when it is the only one; and how often we
+/// look whether one lets us in.
 const PAUSE: Duration = Duration::from_millis(100);
 /// Port of a monitor that is named without one.
 const PORT: u16 = 3300;
@@ -109,6 +110,16 @@ impl Monitor {
         addr.socket.map_or_else(|| addr.to_string(), |socket| socket.to_string())
     }
 
+    /// All monitors have the same keys, so there is no use in asking others.
+    fn denial(&self) -> String {
+        let name = self.caller.auth_name();
+        format!(
+            "{} does not let {name} in: it knows no such name, has another key for it, or wants \
+             another method or mode; compare the key with the keyring's: ceph auth get {name}",
+            self.who()
+        )
+    }
+
     fn who(&self) -> String {
         format!("the monitor at {}", self.at())
     }
@@ -168,9 +179,14 @@ impl Monitor {
         let mut refused = false;
         loop {
             let addr = self.addrs[self.next % self.addrs.len()];
+            let denials = self.caller.denials();
             let session = self.caller.dial(EntityType::Mon, &EntityAddrVec::from(addr))?;
             let until = deadline.min(Instant::now() + HUNT_EVERY);
-            while let Some(news) = self.caller.next(until) {
+            while Instant::now() < until {
+                let Some(news) = self.caller.next(until.min(Instant::now() + PAUSE)) else {
+                    ensure!(self.caller.denials() == denials, self.denial());
+                    continue;
+                };
                 match news.what {
                     _ if news.connection != session => {}
                     What::Ready => {
@@ -197,8 +213,7 @@ impl Monitor {
                              ceph-mon.target"
                     }
                     false => {
-                        "it keeps silent or does not let us in; this says which: msgr --log \
-                              messenger=debug ceph ..."
+                        "it keeps silent; this may say why: msgr --log messenger=debug ceph ..."
                     }
                 };
                 bail!("no session with {}{more}: {cause}", self.who());

@@ -1,20 +1,25 @@
 //! A real Ceph for one test: Debian's monitor and OSDs in a network namespace of their own.
 //!
-//! Authentication is *none* or cephx, then in secure mode alone; objects live in memory, and
+//! Authentication is *none* or cephx, in whichever mode `msgr` is told; objects live in memory, and
 //! everything ends with the value that stands for it, also when a test panics. The daemons listen on
 //! the kernel's end of the tap that `msgr` makes for DPDK; while there is no tap, the loopback
 //! interface has that address.
+
+#![allow(dead_code, reason = "each test program uses its own part")]
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Instant;
 
+use messenger_ceph::{OsdDump, placement};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::lab::sandbox::{Namespace, Process};
-use crate::lab::{KERNEL_V4, MSGR, PATIENCE, STACK_V4, need_root};
+use crate::lab::{KERNEL_V4, MSGR, PATIENCE, STACK_V4, inside, need_root};
+
+pub(crate) mod member;
 
 /// The pool that tests use.
 pub(crate) const POOL: &str = "wire";
@@ -22,7 +27,7 @@ pub(crate) const POOL: &str = "wire";
 const PG_NUM: u32 = 8;
 /// The first is nobody's address: the second has to be found.
 const MONITORS: &str = "10.99.0.1:3299,10.99.0.1:3300";
-const TAP: &str = "dt0";
+pub(crate) const TAP: &str = "dt0";
 
 /// Which TCP `msgr` uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,7 +42,7 @@ pub(crate) struct Cluster {
     monitor: Option<Process>,
     pub(crate) fsid: String,
     cephx: bool,
-    namespace: Namespace,
+    pub(crate) namespace: Namespace,
     dir: TempDir,
 }
 
@@ -54,7 +59,7 @@ impl Cluster {
         Self::start_with(osds, false)
     }
 
-    /// The same, but who has no key stays outside, and `msgr` talks in secure mode.
+    /// The same, but who has no key stays outside; `msgr` has one, see [`Cluster::configure`].
     pub(crate) fn start_with_cephx(osds: usize) -> Self {
         Self::start_with(osds, true)
     }
@@ -109,10 +114,20 @@ impl Cluster {
         command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let child = command.spawn().expect(MSGR);
         if over == Over::Dpdk {
-            let address: IpAddr = KERNEL_V4.parse().unwrap();
-            self.namespace.add_address(TAP, address, 24).expect("the kernel's end of the tap");
+            join_tap(&self.namespace);
         }
         child
+    }
+
+    /// Where the OSDs are.
+    pub(crate) fn osd_dump(&self) -> OsdDump {
+        let dump = self.says(Over::KernelTcp, &["command", &placement::osd_dump().to_string()]);
+        OsdDump::parse(dump.as_bytes()).unwrap()
+    }
+
+    /// Runs `body`, and the threads that it starts, where the daemons are.
+    pub(crate) fn inside<T: Send>(&self, body: impl FnOnce() -> T + Send) -> T {
+        inside(&self.namespace, body)
     }
 
     /// Runs Ceph's own `rados ARGS`, which has to succeed.
@@ -145,9 +160,31 @@ impl Cluster {
         self.file("ceph.conf")
     }
 
-    /// One file with everybody's keys, and what leads `msgr` to it.
+    /// Has `msgr` authenticate as `client.ID` with a key of this file, and talk in this mode only.
+    pub(crate) fn configure(&self, id: &str, keyring: &Path, mode: &str) {
+        let text = format!(
+            "auth_client_required = \"cephx\"\nauth_id = {id:?}\nkeyring = {keyring:?}\n\
+             ms_async_op_threads = 1\nms_mon_client_mode = {mode:?}\nms_client_mode = {mode:?}\n"
+        );
+        std::fs::write(self.file("msgr.toml"), text).unwrap();
+    }
+
+    /// The file with everybody's keys.
+    pub(crate) fn keyring(&self) -> PathBuf {
+        self.file("keyring")
+    }
+
+    /// A file with a fresh key, which the cluster has never seen.
+    pub(crate) fn make_key(&self, name: &str) -> PathBuf {
+        let keyring = self.file("fresh-keyring");
+        let mut tool = Command::new("ceph-authtool");
+        succeed(tool.arg(&keyring).args(["--create-keyring", "--gen-key", "-n", name]));
+        keyring
+    }
+
+    /// Makes everybody's keys, and leads `msgr` to its own.
     fn make_keys(&self, osds: usize) {
-        let keyring = self.file("keyring");
+        let keyring = self.keyring();
         let all = ["mon", "osd"].map(|service| [service, "allow *"]);
         let daemons = (0..osds).map(|osd| format!("osd.{osd}"));
         for name in ["mon.".to_owned(), "client.admin".to_owned()].into_iter().chain(daemons) {
@@ -161,11 +198,7 @@ impl Cluster {
             }
             succeed(&mut tool);
         }
-        let text = format!(
-            "auth_client_required = \"cephx\"\nkeyring = {keyring:?}\nms_async_op_threads = 1\n\
-             ms_mon_client_mode = \"secure\"\nms_client_mode = \"secure\"\n"
-        );
-        std::fs::write(self.file("msgr.toml"), text).unwrap();
+        self.configure("admin", &keyring, "secure");
     }
 
     fn start_monitor(&mut self) {
@@ -219,7 +252,8 @@ impl Cluster {
         }
     }
 
-    fn command(&self, command: Value) -> String {
+    /// Runs a command of the monitor, which has to succeed.
+    pub(crate) fn command(&self, command: Value) -> String {
         self.says(Over::KernelTcp, &["command", &command.to_string()])
     }
 
@@ -236,6 +270,12 @@ impl Cluster {
         command.arg("-f");
         Process::spawn(name, command).expect(program)
     }
+}
+
+/// Gives the kernel its end of the tap, once there is one.
+pub(crate) fn join_tap(namespace: &Namespace) {
+    let address: IpAddr = KERNEL_V4.parse().unwrap();
+    namespace.add_address(TAP, address, 24).expect("the kernel's end of the tap");
 }
 
 fn succeed(command: &mut Command) {

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   client    key, services wanted --login--> tickets --authorizer--> a service
-//!   service   rotating secrets, got by message from a monitor
+//!   service   rotating secrets, which it gets from a monitor by message
 //!   monitor   a login server: everybody's keys, every service's secrets
 //! ```
 //!
@@ -72,17 +72,17 @@ impl Secrets {
     }
 
     /// Our key and what we want tickets of.
-    pub(super) fn key(&self) -> Option<(Key, Services)> {
+    pub fn key(&self) -> Option<(Key, Services)> {
         self.key.clone()
     }
 
     /// The secrets for the tickets of our clients, where we are no monitor.
-    pub(super) fn rotating(&self) -> RotatingSecrets {
+    pub fn rotating(&self) -> RotatingSecrets {
         self.lock().rotating.clone()
     }
 
     /// The source of bytes that nobody can guess.
-    pub(super) fn random(&self) -> impl FnMut(&mut [u8]) {
+    pub fn random(&self) -> impl FnMut(&mut [u8]) {
         |bytes| (self.random)(bytes)
     }
 

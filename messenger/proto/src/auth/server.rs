@@ -7,12 +7,11 @@ use crate::auth::cephx::{
     self, Admitted, AuthorizerVerifier, CephxError, LoginServer, PendingLogin,
 };
 use crate::auth::rules::Terms;
-use crate::auth::{Auth, AuthIdentity, AuthMethod, Caps, ConnectionMode, Grant, Secrets, none};
+use crate::auth::{
+    Auth, AuthIdentity, AuthMethod, Caps, ConnectionMode, Grant, Refusal, Secrets, none,
+};
 use crate::entity::EntityType;
 use crate::v2::control::{AuthBadMethod, AuthDone, AuthRequest};
-
-const EACCES: i32 = -13; // Linux's numbers are the protocol's
-const EOPNOTSUPP: i32 = -95;
 
 /// Who accepts whom.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,8 +29,8 @@ pub struct Accepting {
 /// The answer to AUTH_REQUEST or AUTH_REQUEST_MORE.
 #[derive(Debug)]
 pub enum Answer {
-    /// Refused; the same kind of frame may be tried again.
-    BadMethod(AuthBadMethod),
+    /// Refused, and why; the same kind of frame may be tried again.
+    BadMethod(AuthBadMethod, Refusal),
     /// Another round is needed.
     More(Vec<u8>),
     /// Convinced.
@@ -72,19 +71,25 @@ impl ServerAuth {
     /// The client proposes a method.
     pub fn on_request(&mut self, request: &AuthRequest) -> Answer {
         let Terms { methods, modes } = self.terms();
+        let peer = self.context.peer;
         let method = methods.iter().copied().find(|method| method.to_wire() == request.method);
         let Some(method) = method else {
-            return self.refuse(request.method, EOPNOTSUPP);
+            let method = request.method;
+            return self.refuse(method, Refusal::Method { peer, method });
         };
         let allowed = |mode: &ConnectionMode| modes.contains(mode) && method.allows(*mode);
         let preferred = request.modes.iter().filter_map(|mode| ConnectionMode::from_wire(*mode));
         let Some(mode) = preferred.into_iter().find(allowed) else {
-            return self.refuse(request.method, EOPNOTSUPP);
+            let modes = request.modes.clone();
+            return self.refuse(request.method, Refusal::Mode { peer, method, modes });
         };
         match method {
             AuthMethod::None => {
-                let Ok((name, claimed)) = none::parse(&request.payload) else {
-                    return self.refuse(request.method, EACCES);
+                let (name, claimed) = match none::parse(&request.payload) {
+                    Ok(parsed) => parsed,
+                    Err(error) => {
+                        return self.refuse(request.method, Refusal::Nameless { peer, error });
+                    }
                 };
                 let fresh = self.context.fresh_global_id;
                 let global_id = if claimed == 0 { fresh } else { claimed };
@@ -108,7 +113,10 @@ impl ServerAuth {
     /// The client's part of another round, which a method asked for.
     pub fn on_more(&mut self, blob: &[u8]) -> Answer {
         match std::mem::replace(&mut self.exchange, Exchange::Idle) {
-            Exchange::Idle => self.refuse(AuthMethod::Cephx.to_wire(), EACCES),
+            Exchange::Idle => {
+                let peer = self.context.peer;
+                self.refuse(AuthMethod::Cephx.to_wire(), Refusal::Unasked { peer })
+            }
             Exchange::Login(login, mode) => {
                 let round = self.finish_login(login, blob, mode);
                 self.answer(round, mode)
@@ -176,7 +184,7 @@ impl ServerAuth {
 
     fn answer(&self, round: Result<Round, CephxError>, mode: ConnectionMode) -> Answer {
         match round {
-            Err(error) => self.refuse(AuthMethod::Cephx.to_wire(), error.errno()),
+            Err(error) => self.refuse(AuthMethod::Cephx.to_wire(), error.into()),
             Ok(Round::Challenge(challenge)) => Answer::More(challenge),
             Ok(Round::Admitted(admitted)) => {
                 let Admitted { name, global_id, caps, payload, session_key, connection_secret } =
@@ -193,14 +201,15 @@ impl ServerAuth {
         }
     }
 
-    fn refuse(&self, method: u32, result: i32) -> Answer {
+    fn refuse(&self, method: u32, refusal: Refusal) -> Answer {
         let Terms { methods, modes } = self.terms();
-        Answer::BadMethod(AuthBadMethod {
+        let bad_method = AuthBadMethod {
             method,
-            result,
+            result: refusal.errno(),
             allowed_methods: methods.iter().map(|method| method.to_wire()).collect(),
             allowed_modes: modes.iter().map(|mode| mode.to_wire()).collect(),
-        })
+        };
+        Answer::BadMethod(bad_method, refusal)
     }
 
     fn terms(&self) -> Terms<'_> {
@@ -211,7 +220,7 @@ impl ServerAuth {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::auth::AuthRules;
+    use crate::auth::{AuthRules, RefusalKind};
 
     fn server(modes: &[ConnectionMode]) -> ServerAuth {
         let rules = AuthRules::uniform(&[AuthMethod::None], modes);
@@ -250,20 +259,24 @@ mod tests {
         let both = [ConnectionMode::Secure, ConnectionMode::Crc];
         assert_eq!(granted(modes(&both, vec![9, 2, 1])).mode, ConnectionMode::Crc);
         let refused = modes(&[ConnectionMode::Secure], vec![2, 1]);
-        assert!(matches!(refused, Answer::BadMethod(bad) if bad.allowed_modes == [2]));
+        assert!(matches!(refused, Answer::BadMethod(bad, _) if bad.allowed_modes == [2]));
     }
 
     #[test]
     fn refusals_carry_the_protocol_s_errno() {
         let good = none::request(EntityType::Client, "admin", 0, EntityType::Mon);
-        let result =
+        let refused =
             |request: AuthRequest| match server(&[ConnectionMode::Crc]).on_request(&request) {
-                Answer::BadMethod(refused) => refused.result,
+                Answer::BadMethod(refused, refusal) => (refused.result, refusal.kind()),
                 other => panic!("{other:?}"),
             };
-        assert_eq!(result(AuthRequest { method: 77, ..good.clone() }), EOPNOTSUPP);
-        assert_eq!(result(AuthRequest { modes: vec![2], ..good.clone() }), EOPNOTSUPP);
-        assert_eq!(result(AuthRequest { payload: vec![], ..good.clone() }), EACCES);
-        assert_eq!(result(AuthRequest { payload: vec![20; 64], ..good }), EACCES);
+        let other_method = refused(AuthRequest { method: 77, ..good.clone() });
+        assert_eq!(other_method, (-95, RefusalKind::Method));
+        let other_mode = refused(AuthRequest { modes: vec![2], ..good.clone() });
+        assert_eq!(other_mode, (-95, RefusalKind::Mode));
+        for payload in [vec![], vec![20; 64]] {
+            let nobody = refused(AuthRequest { payload, ..good.clone() });
+            assert_eq!(nobody, (-13, RefusalKind::Malformed));
+        }
     }
 }

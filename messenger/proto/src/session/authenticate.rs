@@ -12,11 +12,13 @@ use std::sync::Arc;
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 
-use crate::auth::{Accepting, Answer, ClientAuth, ConnectionMode, Dialling, Grant, ServerAuth};
+use crate::auth::{
+    Accepting, Answer, ClientAuth, ConnectionMode, Dialling, Grant, Refusal, ServerAuth,
+};
 use crate::entity::EntityType;
 use crate::error::ProtocolError;
 use crate::session::transport::{Phase, Side};
-use crate::session::{Session, Step};
+use crate::session::{Session, SessionEvent, Step};
 use crate::v2::control::{
     AuthBadMethod, AuthDone, AuthReplyMore, AuthRequest, AuthRequestMore, AuthSignature,
 };
@@ -95,7 +97,10 @@ impl Session {
             return Ok(());
         };
         match ask(server) {
-            Answer::BadMethod(refused) => transport.send(&refused),
+            Answer::BadMethod(refused, refusal) => {
+                transport.send(&refused);
+                self.turn_away(refusal);
+            }
             Answer::More(blob) => {
                 transport.send(&AuthReplyMore(blob));
                 transport.phase = Phase::AuthMore;
@@ -106,6 +111,12 @@ impl Session {
             }
         }
         Ok(())
+    }
+
+    /// Takes note of who does not get in.
+    pub(super) fn turn_away(&mut self, refusal: Refusal) {
+        self.stats.auth_refused.add(refusal.kind());
+        self.events.push_back(SessionEvent::TurnedAway(Box::new(refusal)));
     }
 
     /// A refusal of a first request leaves the next method to try; later the server would not take

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use crate::addr::{EntityAddr, EntityAddrVec};
-use crate::auth::AuthIdentity;
+use crate::auth::{AuthIdentity, Refusal, RefusalCounts};
 use crate::entity::{EntityName, EntityType};
 use crate::error::ProtocolError;
 use crate::message::Message;
@@ -39,6 +39,8 @@ pub enum SessionEvent {
     /// An acceptor's peer introduced itself: look it up and answer with `Session::resolve`.
     /// Nothing is read until then.
     Ident(Box<PeerIdent>),
+    /// An acceptor's peer has not authenticated; it may try again. For the log.
+    TurnedAway(Box<Refusal>),
     /// The session is usable. Precedes every message of it.
     Ready {
         /// It is an old session on a new transport.
@@ -285,6 +287,10 @@ pub struct SessionStats {
     pub throttle_waits: u64,
     /// Transports given up because the peer broke the protocol.
     pub protocol_errors: u64,
+    /// Attempts to authenticate that we refused, by kind.
+    pub auth_refused: RefusalCounts,
+    /// Transports given up because the peer refused each of our authentication methods.
+    pub auth_denied: u64,
     /// Faults of all kinds.
     pub faults: u64,
     /// Faults for want of a session in time.

@@ -128,7 +128,11 @@ impl Session {
     fn count(&mut self, fault: &Fault) {
         self.stats.faults += 1;
         match fault {
-            Fault::Protocol(_) => self.stats.protocol_errors += 1,
+            Fault::Protocol(error) => {
+                self.stats.protocol_errors += 1;
+                let denied = matches!(error, ProtocolError::AuthRefused { .. });
+                self.stats.auth_denied += u64::from(denied);
+            }
             Fault::ReadyTimeout(_) => self.stats.ready_timeouts += 1,
             Fault::IdleTimeout(_) => self.stats.idle_timeouts += 1,
             _ => {}

@@ -425,6 +425,7 @@ impl Pair {
                 }
             }
             SessionEvent::LearnedAddr(_) => at.log.push("learned"),
+            SessionEvent::TurnedAway(_) => at.log.push("turned away"),
             SessionEvent::Refused => at.log.push("refused"),
             SessionEvent::RemoteReset => at.log.push("remote reset"),
             SessionEvent::Standby => at.log.push("standby"),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use messenger_proto::auth::{
-    Accepting, Answer, Auth, AuthMethod, AuthRules, ConnectionMode, ServerAuth,
+    Accepting, Answer, Auth, AuthMethod, AuthRules, ConnectionMode, RefusalKind, ServerAuth,
 };
 use messenger_proto::v2::control::{
     AuthDone, AuthReplyMore, AuthRequest, AuthRequestMore, AuthSignature, Control, Hello,
@@ -138,6 +138,9 @@ fn who_has_another_key_or_no_ticket_stays_outside() {
     pair.run();
     assert_eq!(error_kind(pair.session(ALICE)), "auth_refused");
     assert!(pair.session(ALICE).stats().protocol_errors == 1 && !pair.session(BOB).is_ready());
+    assert_eq!(pair.session(ALICE).stats().auth_denied, 1);
+    assert_eq!(pair.session(BOB).stats().auth_refused.get(RefusalKind::WrongKey), 1);
+    assert!(pair.slot(BOB).log.contains(&"turned away"));
 
     let osd = identity("osd.1", "v2:10.0.0.3:6800/22", Policy::stateless_server());
     let mut pair = Pair::of([alice, osd]);
@@ -168,7 +171,9 @@ fn the_next_method_is_tried_on_the_same_transport() {
     pair.dial(ALICE);
     pair.run();
     assert!(pair.session(ALICE).is_ready() && pair.session(BOB).is_ready());
-    assert_eq!(pair.session(ALICE).stats().dials, 1);
+    let stats = pair.session(ALICE).stats();
+    assert_eq!((stats.dials, stats.auth_denied), (1, 0));
+    assert_eq!(pair.session(BOB).stats().auth_refused.get(RefusalKind::Method), 1);
 }
 
 #[test]

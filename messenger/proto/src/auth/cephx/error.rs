@@ -99,24 +99,28 @@ pub enum CephxError {
         got: u32,
     },
     /// A ticket has run out.
-    #[error("the ticket expired at {} s, now is {} s", expires.as_secs(), now.as_secs())]
+    #[error("the ticket of {name} expired at {} s, now is {} s", expires.as_secs(), now.as_secs())]
     Expired {
+        /// Whose it is.
+        name: AuthName,
         /// End of the ticket (Unix time).
         expires: Duration,
         /// Our time (Unix time).
         now: Duration,
     },
     /// A ticket of another client.
-    #[error("client {claimed} shows the ticket of client {issued}")]
+    #[error("client {claimed} shows the ticket of {name}, who is client {issued}")]
     WrongGlobalId {
+        /// Whose ticket it is.
+        name: AuthName,
         /// Number in the authorizer.
         claimed: u64,
         /// Number in the ticket.
         issued: u64,
     },
     /// An answer to another challenge than the last one, as in a replayed authorizer.
-    #[error("the authorizer does not answer our challenge")]
-    Challenge,
+    #[error("an authorizer of {0} does not answer our challenge")]
+    Challenge(AuthName),
     /// We have no secret to seal tickets for this service with.
     #[error("no secret for tickets of service {0}")]
     NoServiceSecret(EntityType),

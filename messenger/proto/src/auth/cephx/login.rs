@@ -68,6 +68,11 @@ impl MonLogin {
         self
     }
 
+    /// The number that the monitor is asked to leave us; 0 for a fresh one.
+    pub fn global_id(&self) -> u64 {
+        self.global_id
+    }
+
     /// What to begin with: the blob of `AUTH_REQUEST` (cephx: login, step 1).
     pub fn request(&self) -> Vec<u8> {
         let mut out = BytesMut::new();

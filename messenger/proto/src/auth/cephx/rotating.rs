@@ -63,8 +63,13 @@ impl RotatingSecrets {
 
     /// Whether new ones are needed: there are too few, or the current one is used up.
     pub fn due(&self, now: Duration) -> bool {
-        self.secrets.len() < KEPT
-            || self.current().is_none_or(|(_, current)| current.expires <= now)
+        self.due_at().is_none_or(|due_at| due_at <= now)
+    }
+
+    /// When new ones will be needed; `None` if they are already.
+    pub fn due_at(&self) -> Option<Duration> {
+        let (_, current) = self.current().filter(|_| self.secrets.len() >= KEPT)?;
+        Some(current.expires)
     }
 
     /// As a monitor: makes the secrets that are due, each current for `lifetime`, and says whether

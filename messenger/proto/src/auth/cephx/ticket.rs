@@ -162,7 +162,7 @@ impl TicketInfo {
         let _flags = reader.u32()?;
         let session_key = Key::decode(reader)?;
         if now >= expires {
-            return Err(CephxError::Expired { expires, now });
+            return Err(CephxError::Expired { name, expires, now });
         }
         Ok(Self { name, global_id, created, expires, caps, session_key })
     }

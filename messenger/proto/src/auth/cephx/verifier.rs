@@ -57,9 +57,10 @@ impl AuthorizerVerifier {
             self.challenge = Some(challenge);
             return Ok(Answer::Challenge(encode_challenge(&ticket.session_key, challenge)));
         };
-        let expected = pending.ok_or(CephxError::Challenge)?.wrapping_add(1);
+        let replayed = || CephxError::Challenge(ticket.name.clone());
+        let expected = pending.ok_or_else(replayed)?.wrapping_add(1);
         let same = verify_slices_are_equal(&expected.to_le_bytes(), &answer.to_le_bytes());
-        same.map_err(|_| CephxError::Challenge)?;
+        same.map_err(|_| replayed())?;
         let mut secret = Zeroizing::new(vec![0; secret_len(mode)]);
         random(&mut secret);
         Ok(Answer::Admitted(Box::new(Admitted {
@@ -95,7 +96,7 @@ impl Verified {
         let ticket = TicketInfo::open(&TicketBlob::decode(reader)?, service, secrets, now)?;
         let issued = ticket.global_id;
         if claimed != issued {
-            return Err(CephxError::WrongGlobalId { claimed, issued });
+            return Err(CephxError::WrongGlobalId { name: ticket.name, claimed, issued });
         }
         let Authorize { nonce, answer } = Authorize::decode(reader, &ticket.session_key)?;
         Ok(Self { ticket, nonce, answer })

@@ -11,7 +11,7 @@ use bytes::Bytes;
 
 use super::V1;
 use crate::addr::AddrType;
-use crate::auth::{self, AuthMethod, ConnectionMode, Grant, ServerAuth};
+use crate::auth::{self, AuthMethod, ConnectionMode, Grant, Refusal, ServerAuth};
 use crate::entity::{EntityName, EntityType};
 use crate::error::ProtocolError;
 use crate::features;
@@ -127,11 +127,15 @@ impl Session {
     /// they log in by message, which is for the application to insist on.
     fn check_authorizer(&mut self, request: &Request) -> Result<(), Answer> {
         let (own, kind) = (self.identity.name.kind, request.kind);
-        if !self.allows_v1(kind) {
-            return Err(Answer::BadAuthorizer);
-        }
+        let modes = vec![ConnectionMode::Crc.to_wire()];
         if own == EntityType::Mon && kind != EntityType::Mon {
-            return Ok(());
+            if self.allows_v1(kind) {
+                return Ok(());
+            }
+            let methods = self.identity.auth.rules.terms(own, kind).methods;
+            let method = methods.first().copied().unwrap_or(AuthMethod::None);
+            self.turn_away(Refusal::Mode { peer: kind, method, modes });
+            return Err(Answer::BadAuthorizer);
         }
         let fresh = self.server_auth(kind);
         let Some(accepting) = self.accepting() else {
@@ -147,12 +151,15 @@ impl Session {
         } else {
             auth.on_request(&AuthRequest {
                 method: request.authorizer_protocol,
-                modes: vec![ConnectionMode::Crc.to_wire()],
+                modes,
                 payload: request.authorizer.to_vec(),
             })
         };
         match answer {
-            auth::Answer::BadMethod(_) => Err(Answer::BadAuthorizer),
+            auth::Answer::BadMethod(_, refusal) => {
+                self.turn_away(refusal);
+                Err(Answer::BadAuthorizer)
+            }
             auth::Answer::More(challenge) => {
                 accepting.challenged = true;
                 Err(Answer::Challenge(challenge))

@@ -38,13 +38,29 @@ fn a_replayed_authorizer_meets_another_challenge() {
     let refused = |osd: &mut Service<'_>, random: &mut dyn FnMut(&mut [u8])| {
         osd.take(&overheard, random).unwrap_err()
     };
-    assert_eq!(refused(&mut osd, &mut random), CephxError::Challenge, "the same connection");
+    assert_eq!(
+        refused(&mut osd, &mut random),
+        CephxError::Challenge(admin()),
+        "the same connection"
+    );
     let mut other = Service::osd(&server, MODE_SECURE);
-    assert_eq!(refused(&mut other, &mut random), CephxError::Challenge, "no challenge yet");
+    assert_eq!(
+        refused(&mut other, &mut random),
+        CephxError::Challenge(admin()),
+        "no challenge yet"
+    );
     challenged(other.take(&authorizer.request(), &mut random).unwrap());
     let error = refused(&mut other, &mut random);
-    assert_eq!((&error, error.errno()), (&CephxError::Challenge, -13), "another challenge");
-    assert_eq!(refused(&mut other, &mut random), CephxError::Challenge, "one answer a challenge");
+    assert_eq!(
+        (&error, error.errno()),
+        (&CephxError::Challenge(admin()), -13),
+        "another challenge"
+    );
+    assert_eq!(
+        refused(&mut other, &mut random),
+        CephxError::Challenge(admin()),
+        "one answer a challenge"
+    );
 }
 
 #[test]
@@ -57,7 +73,7 @@ fn a_ticket_ends_and_its_secret_goes() {
         Service { now, ..Service::osd(server, MODE_CRC) }.take(&authorizer, random)
     };
     challenged(at(&server, NOW + HOUR - Duration::from_nanos(1), &mut random).unwrap());
-    let expired = CephxError::Expired { expires: NOW + HOUR, now: NOW + HOUR };
+    let expired = CephxError::Expired { name: admin(), expires: NOW + HOUR, now: NOW + HOUR };
     assert_eq!(at(&server, NOW + HOUR, &mut random).unwrap_err(), expired);
     let refused = tickets.authorizer(EntityType::Osd, NOW + HOUR, &mut random).unwrap_err();
     assert_eq!(refused, CephxError::NoTicket(EntityType::Osd));
@@ -86,7 +102,7 @@ fn a_ticket_is_for_one_service_and_one_client() {
     let mut forged = tickets.authorizer(EntityType::Osd, NOW, &mut random).unwrap().request();
     forged[1..9].copy_from_slice(&77_u64.to_le_bytes());
     let refused = osd.take(&forged, &mut random).unwrap_err();
-    assert_eq!(refused, CephxError::WrongGlobalId { claimed: 77, issued: 4242 });
+    assert_eq!(refused, CephxError::WrongGlobalId { name: admin(), claimed: 77, issued: 4242 });
 }
 
 #[test]

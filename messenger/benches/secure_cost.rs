@@ -1,0 +1,285 @@
+//! What secure mode costs against crc mode: processor time of both ends for a message of 64 KiB.
+//!
+//! ```text
+//!   cargo bench -p messenger --no-default-features --bench secure_cost -- [--rounds N]
+//!                                                     [--messages N] [--json]
+//! ```
+//!
+//! Twice the same: a client that logged in by cephx sends messages over loopback, a few under way,
+//! and the server answers each with an empty one; two workers. One pair talks in crc mode, the other
+//! in secure mode; their rounds take turns, and each two give a ratio. What is counted is the
+//! processor time of the whole process, the kernel's part included. Then the same for frames that
+//! are written and read again, without messengers and kernel.
+
+#![expect(clippy::unwrap_used, reason = "a benchmark ends when something fails")]
+
+#[path = "../tests/common/mod.rs"]
+mod common;
+
+use std::hint::black_box;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::SystemTime;
+
+use bytes::{Bytes, BytesMut};
+use common::{End, Net, Posix};
+use messenger::auth::cephx::{LoginServer, Services, TicketLifetimes};
+use messenger::auth::keyring::Principal;
+use messenger::auth::{Auth, AuthMethod, AuthRules, ConnectionMode, Key, Keyring, Secrets};
+use messenger::{
+    Connection, Dispatcher, DispatcherPriority, EntityName, EntityType, Message, Messenger, Policy,
+    msg_type,
+};
+use messenger_proto::v2::{ConnectionSecret, Decoder, Encoder, Revision, Role, Tag, Wire};
+
+const LEN: usize = 64 << 10;
+/// Messages under way.
+const DEPTH: usize = 8;
+const HEADER_LEN: usize = 41;
+
+fn main() {
+    let options = Options::from_args();
+    let modes = [ConnectionMode::Crc, ConnectionMode::Secure];
+    let scenes = modes.map(Scene::open);
+    let messages = measure(&options, |mode| {
+        let begin = cpu_time();
+        scenes[mode].send(options.messages);
+        cpu_time() - begin
+    });
+    scenes.into_iter().for_each(Scene::close);
+    let frames = measure(&options, |mode| {
+        let begin = cpu_time();
+        write_and_read(modes[mode], options.messages);
+        cpu_time() - begin
+    });
+    report(&options, &[("messenger", messages), ("frames", frames)]);
+}
+
+struct Options {
+    rounds: usize,
+    messages: usize,
+    json: bool,
+}
+
+impl Options {
+    fn from_args() -> Self {
+        let (mut rounds, mut messages, mut json, mut bench) = (11, 20_000, false, false);
+        let mut args = std::env::args().skip(1);
+        while let Some(arg) = args.next() {
+            let mut value = || args.next().and_then(|word| word.parse().ok()).expect("a number");
+            match arg.as_str() {
+                "--rounds" => rounds = value(),
+                "--messages" => messages = value(),
+                "--json" => json = true,
+                "--bench" => bench = true,
+                other => panic!("unknown option {other}"),
+            }
+        }
+        if !bench {
+            // Run by `cargo test`: only show that it works.
+            (rounds, messages) = (1, 100);
+        }
+        Self { rounds, messages, json }
+    }
+}
+
+/// Microseconds a message in each round, in crc mode and in secure mode.
+fn measure(options: &Options, round: impl Fn(usize) -> f64) -> Vec<[f64; 2]> {
+    let _warm_up = [0, 1].map(&round);
+    let rounds = (0..options.rounds).map(|_| [0, 1].map(&round));
+    rounds.map(|times| times.map(|time| time / options.messages as f64 * 1e6)).collect()
+}
+
+/// A server and a client with a session in one mode.
+struct Scene {
+    server: Messenger,
+    client: Messenger,
+    sender: Arc<Sender>,
+    to_server: Connection,
+}
+
+impl Scene {
+    fn open(mode: ConnectionMode) -> Self {
+        let net = Posix::new("127.0.0.1", 2);
+        let now = SystemTime::UNIX_EPOCH.elapsed().unwrap();
+        let key = Key::generate(now, &mut random);
+        let mut keyring = Keyring::default();
+        let principal = Principal { key: key.clone(), caps: Default::default() };
+        keyring.insert("client.admin".parse().unwrap(), principal);
+        let monitor = LoginServer::new(keyring, TicketLifetimes::default(), now, &mut random);
+        let rules = || AuthRules::uniform(&[AuthMethod::Cephx], &[mode]);
+
+        let name = EntityName::new(EntityType::Mon, 0);
+        let server = net.messenger(End::Server, name, common::config());
+        let secrets = Secrets::new(random).with_monitor(monitor);
+        server.set_auth(Auth::with_secrets(rules(), secrets)).unwrap();
+        server.set_default_policy(Policy::stateless_server()).unwrap();
+        server.bind((net.ip(End::Server), 0).into()).unwrap();
+        start(&server, Arc::new(Answerer));
+
+        let name = EntityName::new(EntityType::Client, EntityName::UNNUMBERED);
+        let client = net.messenger(End::Client, name, common::config());
+        let secrets = Secrets::new(random).with_key(key, Services::NONE);
+        client.set_auth(Auth::with_secrets(rules(), secrets)).unwrap();
+        client.set_default_policy(Policy::lossy_client()).unwrap();
+        let sender = Arc::new(Sender { data: content(), ..Sender::default() });
+        start(&client, sender.clone());
+        let options = messenger::ConnectOptions::default();
+        let to_server = client.connect_to(EntityType::Mon, &server.addrs(), options).unwrap();
+        let scene = Self { server, client, sender, to_server };
+        scene.send(1);
+        let sealed = scene.client.counters().total("msgr_send_encrypted_bytes");
+        assert_eq!(sealed > LEN as u64, mode == ConnectionMode::Secure, "{sealed} bytes sealed");
+        scene
+    }
+
+    /// Sends so many messages and waits for their answers.
+    fn send(&self, messages: usize) {
+        let Sender { left, answered, .. } = &*self.sender;
+        answered.store(0, Ordering::Relaxed);
+        let first = messages.min(DEPTH);
+        left.store(messages - first, Ordering::Relaxed);
+        for _ in 0..first {
+            self.sender.send(&self.to_server);
+        }
+        common::eventually("all are answered", || answered.load(Ordering::Relaxed) == messages);
+    }
+
+    fn close(self) {
+        for messenger in [self.client, self.server] {
+            messenger.shutdown();
+            messenger.wait().unwrap();
+        }
+    }
+}
+
+fn start(messenger: &Messenger, dispatcher: Arc<dyn Dispatcher>) {
+    messenger.add_dispatcher_tail(dispatcher, DispatcherPriority::DEFAULT).unwrap();
+    messenger.start().unwrap();
+}
+
+/// Sends one message for each answer, until none is left.
+#[derive(Default)]
+struct Sender {
+    data: Bytes,
+    left: AtomicUsize,
+    answered: AtomicUsize,
+}
+
+impl Sender {
+    fn send(&self, to: &Connection) {
+        to.send_message(Message::new(msg_type::OSD_OP).with_data(self.data.clone())).unwrap();
+    }
+}
+
+impl Dispatcher for Sender {
+    fn can_fast_dispatch_any(&self) -> bool {
+        true
+    }
+    fn can_fast_dispatch(&self, _: &Message) -> bool {
+        true
+    }
+    fn fast_dispatch(&self, from: &Connection, _: Message) {
+        let left = self.left.load(Ordering::Relaxed); // only this thread takes from it
+        if left > 0 {
+            self.left.store(left - 1, Ordering::Relaxed);
+            self.send(from);
+        }
+        self.answered.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Answers each message with an empty one.
+struct Answerer;
+
+impl Dispatcher for Answerer {
+    fn can_fast_dispatch_any(&self) -> bool {
+        true
+    }
+    fn can_fast_dispatch(&self, _: &Message) -> bool {
+        true
+    }
+    fn fast_dispatch(&self, from: &Connection, message: Message) {
+        assert_eq!(message.data.len(), LEN);
+        from.send_message(Message::new(msg_type::PING)).unwrap();
+    }
+}
+
+/// Frames with a header and the data, written and read as transports do.
+fn write_and_read(mode: ConnectionMode, frames: usize) {
+    let wire = Wire { revision: Revision::Rev1, crc_data: true };
+    let (mut encoder, mut decoder) = (Encoder::new(wire), Decoder::new(wire));
+    if mode == ConnectionMode::Secure {
+        let mut secret = [0; 64];
+        random(&mut secret);
+        let secret = ConnectionSecret::new(&secret).unwrap();
+        encoder.secure(secret.keys(Role::Client, wire.revision).unwrap().0);
+        decoder.secure(secret.keys(Role::Server, wire.revision).unwrap().1);
+    }
+    let (header, none, data) = (content().slice(..HEADER_LEN), Bytes::new(), content());
+    let mut out = BytesMut::new();
+    for _ in 0..frames {
+        out.reserve(4096);
+        let write = |writer: &mut messenger_proto::denc::Writer<'_>| writer.bytes(&header);
+        let tail = encoder.begin(Tag::Message, write, [&none, &none, &data], &mut out).unwrap();
+        let epilogue = Bytes::copy_from_slice(tail.epilogue.as_bytes());
+        let mut chunks = [out.split().freeze()].into_iter().chain(tail.sections).chain([epilogue]);
+        let mut current = Bytes::new();
+        let mut take = |len| {
+            while current.is_empty() {
+                current = chunks.next().expect("a frame's bytes are all there");
+            }
+            current.split_to(len)
+        };
+        decoder.begin(take(decoder.head_len())).unwrap();
+        while let Some(len) = decoder.wants() {
+            decoder.push(take(len)).unwrap();
+        }
+        black_box(decoder.finish(&[1 << 20; 4]).unwrap());
+    }
+}
+
+fn content() -> Bytes {
+    (0..LEN).map(|at| (at * at / 7 % 251) as u8).collect()
+}
+
+fn random(bytes: &mut [u8]) {
+    getrandom::fill(bytes).unwrap();
+}
+
+/// Seconds of processor time this process has had, in the kernel and outside.
+fn cpu_time() -> f64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    time.tv_sec as f64 + time.tv_nsec as f64 * 1e-9
+}
+
+fn report(options: &Options, parts: &[(&str, Vec<[f64; 2]>)]) {
+    let sorted = |values: &mut Vec<f64>| {
+        values.sort_unstable_by(f64::total_cmp);
+        [values[0], values[values.len() / 2], values[values.len() - 1]]
+    };
+    if !options.json {
+        println!(
+            "{LEN} B, {} messages a round, {} rounds; microseconds of processor time a message, \
+             median (least .. most)",
+            options.messages, options.rounds
+        );
+    }
+    for (part, rounds) in parts {
+        let of = |mode: usize| sorted(&mut rounds.iter().map(|times| times[mode]).collect());
+        let ratios = sorted(&mut rounds.iter().map(|[crc, secure]| secure / crc).collect());
+        if options.json {
+            println!(
+                "{{\"part\":\"{part}\",\"rounds\":{},\"crc_us\":{:.2?},\"secure_us\":{:.2?},\
+                 \"ratio\":{ratios:.3?}}}",
+                options.rounds,
+                of(0),
+                of(1)
+            );
+            continue;
+        }
+        let show =
+            |[least, median, most]: [f64; 3]| format!("{median:.2} ({least:.2} .. {most:.2})");
+        println!("{part:>10}: crc {}, secure {}, ratio {}", show(of(0)), show(of(1)), show(ratios));
+    }
+}
