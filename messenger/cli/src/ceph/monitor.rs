@@ -3,21 +3,23 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Error, Result, anyhow, bail, ensure};
-use messenger::{Config, Connection, EntityAddr, EntityAddrVec, EntityType, Message};
+use messenger::auth::ConnectionMode;
+use messenger::{AddrType, Config, Connection, EntityAddr, EntityAddrVec, EntityType, Message};
 use messenger_ceph::{
-    Fsid, JsonCommand, MMonCommand, MMonCommandAck, MMonGetMap, MMonMap, Payload, kind,
+    AuthClient, AuthErrand, Fsid, JsonCommand, MAuthReply, MMonCommand, MMonCommandAck, MMonGetMap,
+    MMonMap, Payload, kind,
 };
 
 use super::caller::{Caller, What};
-use super::cause;
+use super::{cause, now};
 
 /// How long one monitor may take before the next is tried (Ceph: `mon_client_hunt_interval`).
 const HUNT_EVERY: Duration = Duration::from_secs(3);
 /// Pause before a monitor that refused is tried again, when it is the only one; and how often we
 /// look whether one lets us in.
 const PAUSE: Duration = Duration::from_millis(100);
-/// Port of a monitor that is named without one.
-const PORT: u16 = 3300;
+/// Ports of a monitor that is named without one, for msgr2 and msgr1.
+const PORTS: [u16; 2] = [3300, 6789];
 
 /// One of the cluster's monitors; another one when that fails.
 #[derive(Debug)]
@@ -31,21 +33,34 @@ pub(crate) struct Monitor {
     tid: u64,
 }
 
-/// An address as people write it: `IP`, `IP:PORT`, or `v2:IP:PORT/0` as Ceph prints it.
+/// An address as people write it: `IP`, `IP:PORT`, or `v2:IP:PORT/0` as Ceph prints it; for msgr1
+/// with `v1:` in front.
 pub(crate) fn parse_addr(text: &str) -> Result<EntityAddr, String> {
-    let bare = text.strip_prefix("v2:").unwrap_or(text);
+    let [v2, v1] = PORTS;
+    let (kind, port, bare) = match text.strip_prefix("v1:") {
+        Some(bare) => (AddrType::Legacy, v1, bare),
+        None => (AddrType::Msgr2, v2, text.strip_prefix("v2:").unwrap_or(text)),
+    };
     let bare = bare.strip_suffix("/0").unwrap_or(bare);
     let socket = bare
         .parse()
-        .or_else(|_| bare.parse().map(|ip| std::net::SocketAddr::new(ip, PORT)))
+        .or_else(|_| bare.parse().map(|ip| std::net::SocketAddr::new(ip, port)))
         .map_err(|_| format!("{text:?} is no monitor's address; write IP or IP:PORT"))?;
-    Ok(EntityAddr::v2(socket, 0)) // monitors have no incarnations
+    Ok(EntityAddr { kind, nonce: 0, socket: Some(socket) }) // monitors have no incarnations
 }
 
 impl Monitor {
     /// Finds a monitor and asks it which cluster this is.
     pub(crate) fn find(config: &Config, addrs: &[EntityAddr], deadline: Instant) -> Result<Self> {
-        let caller = Caller::start(config)?;
+        let protocol = addrs.first().map_or(AddrType::Msgr2, |addr| addr.kind);
+        let caller = Caller::start(config, protocol)?;
+        let auth = caller.auth();
+        let modes = auth.rules.terms(EntityType::Client, EntityType::Mon).modes;
+        ensure!(
+            protocol != AddrType::Legacy || modes.contains(&ConnectionMode::Crc),
+            "msgr1 encrypts nothing, and the configuration insists on it; name the monitor without \
+             v1:, or set ms_mon_client_mode = \"crc\" in --config"
+        );
         let (session, fsid) = (None, Fsid::default());
         let mut monitor = Self { caller, addrs: addrs.to_vec(), next: 0, session, fsid, tid: 0 };
         let answer = monitor.ask(&MMonGetMap.to_message(), kind::MON_MAP, deadline)?;
@@ -107,7 +122,10 @@ impl Monitor {
     /// The address of the present monitor, as `--mon` takes it.
     pub(crate) fn at(&self) -> String {
         let addr = &self.addrs[self.next % self.addrs.len()];
-        addr.socket.map_or_else(|| addr.to_string(), |socket| socket.to_string())
+        match addr.socket {
+            Some(socket) if addr.kind == AddrType::Msgr2 => socket.to_string(),
+            _ => addr.to_string(),
+        }
     }
 
     /// All monitors have the same keys, so there is no use in asking others.
@@ -189,6 +207,13 @@ impl Monitor {
                 };
                 match news.what {
                     _ if news.connection != session => {}
+                    What::Ready if addr.kind == AddrType::Legacy => {
+                        if !self.log_in(&session, until)? {
+                            break;
+                        }
+                        self.session = Some(session.clone());
+                        return Ok(session);
+                    }
                     What::Ready => {
                         self.session = Some(session.clone());
                         return Ok(session);
@@ -224,6 +249,50 @@ impl Monitor {
     }
 }
 
+impl Monitor {
+    /// Logs in by messages, which msgr2 does by frames, and gets the tickets for OSDs. False: the
+    /// session ended, or the monitor kept silent.
+    fn log_in(&self, session: &Connection, until: Instant) -> Result<bool> {
+        let name = self.caller.auth_name().parse().context("our own name")?;
+        let mut client = AuthClient::new(self.caller.auth(), name);
+        client.log_in(now().into());
+        loop {
+            let Some(AuthErrand::Send(ask)) = client.poll(now().into()) else {
+                return Ok(true); // nothing more to ask for
+            };
+            if session.send_message(ask.to_message()).is_err() {
+                return Ok(false);
+            }
+            let Some(answer) =
+                self.wait_for(session, until, |message| message.header.kind == kind::AUTH_REPLY)
+            else {
+                return Ok(false);
+            };
+            let reply = MAuthReply::from_message(&answer)
+                .with_context(|| format!("{} sent a broken answer", self.who()))?;
+            client.on_reply(&reply, now().into()).with_context(|| self.denial())?;
+        }
+    }
+
+    /// The first message that is wanted; `None` if the session ended before, or time ran out.
+    fn wait_for(
+        &self,
+        session: &Connection,
+        until: Instant,
+        is_wanted: impl Fn(&Message) -> bool,
+    ) -> Option<Message> {
+        while let Some(news) = self.caller.next(until) {
+            match news.what {
+                _ if news.connection != *session => {}
+                What::Over => return None,
+                What::Message(message) if is_wanted(&message) => return Some(*message),
+                _ => {}
+            }
+        }
+        None
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -235,7 +304,10 @@ mod tests {
             assert_eq!(parse_addr(text), Ok(full), "{text}");
         }
         assert_eq!(parse_addr("::1"), Ok("v2:[::1]:3300/0".parse().unwrap()));
-        for text in ["", "mon.a", "10.0.0.1:", "v1:10.0.0.1:6789", "10.0.0.1:3300/7"] {
+        for text in ["v1:10.0.0.1", "v1:10.0.0.1:6789/0"] {
+            assert_eq!(parse_addr(text), Ok("v1:10.0.0.1:6789/0".parse().unwrap()), "{text}");
+        }
+        for text in ["", "mon.a", "10.0.0.1:", "v3:10.0.0.1:6789", "10.0.0.1:3300/7"] {
             assert!(parse_addr(text).is_err(), "{text}");
         }
     }

@@ -27,6 +27,8 @@ pub(crate) const POOL: &str = "wire";
 const PG_NUM: u32 = 8;
 /// The first is nobody's address: the second has to be found.
 const MONITORS: &str = "10.99.0.1:3299,10.99.0.1:3300";
+/// The same monitor over msgr1.
+const V1_MONITORS: &str = "v1:10.99.0.1:6789";
 pub(crate) const TAP: &str = "dt0";
 
 /// Which TCP `msgr` uses.
@@ -42,6 +44,7 @@ pub(crate) struct Cluster {
     monitor: Option<Process>,
     pub(crate) fsid: String,
     cephx: bool,
+    monitors: &'static str,
     pub(crate) namespace: Namespace,
     dir: TempDir,
 }
@@ -75,7 +78,9 @@ impl Cluster {
         namespace.add_address("lo", address, 32).expect("the daemons' address");
         let dir = tempfile::tempdir().unwrap();
         let fsid = uuid();
-        let mut cluster = Self { osds: Vec::new(), monitor: None, fsid, cephx, namespace, dir };
+        let (osds_started, monitors) = (Vec::new(), MONITORS);
+        let mut cluster =
+            Self { osds: osds_started, monitor: None, fsid, cephx, monitors, namespace, dir };
         cluster.make_keys(osds);
         cluster.start_monitor();
         for osd in 0..osds {
@@ -86,6 +91,12 @@ impl Cluster {
         cluster.wait_for_osds();
         cluster.command(json!({ "prefix": "osd pool create", "pool": POOL, "pg_num": PG_NUM }));
         cluster
+    }
+
+    /// `msgr` speaks msgr1 from now.
+    pub(crate) fn over_msgr1(&mut self) -> &Self {
+        self.monitors = V1_MONITORS;
+        self
     }
 
     /// Runs `msgr ceph ARGS` to its end.
@@ -103,7 +114,7 @@ impl Cluster {
     /// Starts `msgr ceph ARGS`.
     pub(crate) fn spawn(&self, over: Over, args: &[&str]) -> Child {
         let mut command = self.namespace.command(Path::new(MSGR));
-        command.args(["--exit-with-parent", "ceph", "--mon", MONITORS, "--timeout", "30"]);
+        command.args(["--exit-with-parent", "ceph", "--mon", self.monitors, "--timeout", "30"]);
         if self.cephx {
             command.arg("--config").arg(self.file("msgr.toml"));
         }
@@ -206,7 +217,7 @@ impl Cluster {
         let plugins = plugin_dir();
         let auth = if self.cephx { "cephx" } else { "none" };
         let text = format!(
-            "[global]\nfsid = {fsid}\nmon host = [v2:{KERNEL_V4}:3300]\n\
+            "[global]\nfsid = {fsid}\nmon host = [v2:{KERNEL_V4}:3300,v1:{KERNEL_V4}:6789]\n\
              auth cluster required = {auth}\nauth service required = {auth}\n\
              auth client required = {auth}\nkeyring = {dir}/keyring\npublic addr = {KERNEL_V4}\ncluster addr = {KERNEL_V4}\n\
              run dir = {dir}\nadmin socket = {dir}/$name.asok\npid file = {dir}/$name.pid\n\
@@ -225,7 +236,7 @@ impl Cluster {
         let monmap = self.file("monmap");
         let mut tool = Command::new("monmaptool");
         tool.args(["--create", "--fsid", &self.fsid, "--addv", "a"]);
-        succeed(tool.arg(format!("[v2:{KERNEL_V4}:3300/0]")).arg(&monmap));
+        succeed(tool.arg(format!("[v2:{KERNEL_V4}:3300/0,v1:{KERNEL_V4}:6789/0]")).arg(&monmap));
         let mut mkfs = self.ceph("ceph-mon", "a");
         mkfs.arg("--mkfs").arg("--monmap").arg(&monmap);
         succeed(mkfs.arg("--keyring").arg(self.file("keyring")));
