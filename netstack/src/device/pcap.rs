@@ -289,15 +289,12 @@ fn pad(out: &mut Vec<u8>) {
 }
 
 #[cfg(test)]
-#[path = "../../tests/page/mod.rs"]
-mod page;
-
-#[cfg(test)]
 mod tests {
     use std::sync::{Arc, Mutex};
     use std::time::Duration;
 
     use super::*;
+    use crate::device::page;
     use crate::device::sim::{SimDevice, SimFrame, SimNet, SimPort, WhenFull};
 
     /// Memory that can be read while it is written, and that breaks when it is full.

@@ -42,13 +42,17 @@ impl<'a> Segment<'a> {
             return None;
         }
         let header: &[u8; TCP_LEN_MIN] = tcp.first_chunk()?;
+        let header_len = usize::from(header[12] >> 4) * 4;
+        if header_len < TCP_LEN_MIN {
+            return None;
+        }
         let seq = u32::from_be_bytes([header[4], header[5], header[6], header[7]]);
         Some(Self {
             from: SocketAddr::new(from, u16_at(tcp, 0)?),
             to: SocketAddr::new(to, u16_at(tcp, 2)?),
             syn: header[13] & FLAG_SYN != 0,
             seq,
-            payload: tcp.get(usize::from(header[12] >> 4) * 4..)?,
+            payload: tcp.get(header_len..)?,
         })
     }
 }
@@ -61,7 +65,7 @@ fn ipv4(packet: &[u8]) -> Option<IpParts<'_>> {
     let is_fragment = u16_at(packet, 6)? & 0x3fff != 0;
     let payload = packet.get(header_len..u16_at(packet, 2)?.into())?;
     let addr = |at: usize| Ipv4Addr::from([0, 1, 2, 3].map(|byte| header[at + byte])).into();
-    (!is_fragment).then(|| (addr(12), addr(16), header[9], payload))
+    (!is_fragment && header_len >= IPV4_LEN_MIN).then(|| (addr(12), addr(16), header[9], payload))
 }
 
 fn ipv6(packet: &[u8]) -> Option<IpParts<'_>> {
@@ -208,7 +212,7 @@ mod tests {
                         let mut frame = frame.clone();
                         frame[at] = value;
                         let parsed = Segment::parse(&frame);
-                        assert!(parsed.is_none_or(|segment| segment.payload.len() <= 28));
+                        assert!(parsed.is_none_or(|segment| segment.payload.len() <= 6), "{at}");
                     }
                 }
             }
