@@ -1,7 +1,8 @@
-//! `msgr`: serve, ping and demonstrate the messenger from the command line.
+//! `msgr`: serve, ping, bench and demonstrate the messenger from the command line.
 
 #![forbid(unsafe_code)]
 
+mod bench;
 mod ceph;
 mod decode;
 mod demo;
@@ -20,7 +21,8 @@ use tracing_subscriber::EnvFilter;
 
 /// Ceph's messenger over DPDK and over kernel TCP
 ///
-/// Exit codes: 0 done, 1 failed (the cause is printed), 2 wrong usage.
+/// Exit codes: 0 done, 1 failed (the cause is printed), 2 wrong usage; `bench ab` and
+/// `bench compare` also 3, see there.
 #[derive(Debug, Parser)]
 #[command(version, about, long_about, after_help = EXAMPLES, max_term_width = 100)]
 struct Cli {
@@ -39,6 +41,8 @@ Examples:
   msgr demo
   msgr serve --bind 127.0.0.1:6800
   msgr ping 127.0.0.1:6800 --count 100000 --depth 32
+  msgr bench run posix --depth 32
+  msgr bench ab dpdk-memif kernel-spin --size 64
   msgr ceph --mon 127.0.0.1:3300 status
   msgr serve --stack dpdk --vdev net_tap0,iface=dt0 --addr 10.99.0.2/24 --bind 10.99.0.2:6800";
 
@@ -48,6 +52,8 @@ enum Command {
     Serve(serve::ServeArgs),
     /// Measure round trips to a `msgr serve`
     Ping(ping::PingArgs),
+    /// Loads whose figures can be defended: one, two in turn, a search, a comparison
+    Bench(bench::BenchArgs),
     /// Ask a real Ceph cluster: its monitors, an OSD, an object
     Ceph(ceph::CephArgs),
     /// Print the msgr2 frames of a capture: of --capture, of Wireshark, of anybody
@@ -59,7 +65,7 @@ enum Command {
 fn main() -> ExitCode {
     let cli = Cli::parse();
     match run(&cli) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("msgr: {error:#}");
             ExitCode::FAILURE
@@ -67,7 +73,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(cli: &Cli) -> Result<()> {
+fn run(cli: &Cli) -> Result<ExitCode> {
     let filter = cli.log.as_deref().unwrap_or("warn");
     let filter: EnvFilter = filter
         .parse()
@@ -78,10 +84,12 @@ fn run(cli: &Cli) -> Result<()> {
             .context("cannot ask the kernel to end this process with its parent")?;
     }
     match &cli.command {
+        Command::Bench(args) => return bench::run(args),
         Command::Serve(args) => serve::run(args),
         Command::Ping(args) => ping::run(args),
         Command::Ceph(args) => ceph::run(args),
         Command::Decode(args) => decode::run(args),
         Command::Demo(args) => demo::run(args),
-    }
+    }?;
+    Ok(ExitCode::SUCCESS)
 }
