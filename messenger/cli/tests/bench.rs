@@ -26,7 +26,8 @@ fn record_of(out: &Output) -> Value {
 
 /// The record of a short run that must have gone well.
 fn run(args: &[&str]) -> Value {
-    let out = bench(&[&["run", "--json"], &SHORT[..], args].concat());
+    let patient = ["run", "--json", "--silence", "20"]; // other tests may have the machine
+    let out = bench(&[&patient[..], &SHORT, args].concat());
     assert!(out.status.success(), "{args:?}: {out:?}");
     let record = record_of(&out);
     assert_eq!(record["valid"], true, "{record}");
@@ -260,7 +261,7 @@ fn records_are_compared_and_a_loss_has_an_exit_code_of_its_own() {
 
 #[test]
 fn a_sweep_raises_depth_and_finds_a_rate() {
-    let deep = bench(&[&["sweep", "kernel-epoll", "--json", "--to", "4"], &SHORT[..]].concat());
+    let deep = bench(&[&["sweep", "kernel-epoll", "--json", "--to", "2"], &SHORT[..]].concat());
     let record = record_of(&deep);
     let names: Vec<_> = record["steps"]
         .as_array()
@@ -268,7 +269,7 @@ fn a_sweep_raises_depth_and_finds_a_rate() {
         .iter()
         .map(|step| step["name"].as_str().unwrap())
         .collect();
-    assert_eq!(names, ["depth 1", "depth 2", "depth 4"]);
+    assert_eq!(names, ["depth 1", "depth 2"]);
     assert!(record["best_messages_per_s"].as_f64().unwrap() > 0.0);
 
     // No machine answers within a nanosecond: every rate is too high, and the search goes down.

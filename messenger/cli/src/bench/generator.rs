@@ -290,6 +290,14 @@ impl Generator {
         next.filter(|next| *next < self.window.until)
     }
 
+    /// Whether sends of an open loop are due that the generator has not come to.
+    pub(crate) fn is_behind(&self, now: Instant) -> bool {
+        let Clockwork::Open { schedule, .. } = &self.clockwork else {
+            return false;
+        };
+        self.refused.is_some() || schedule.next < now.min(self.window.until)
+    }
+
     /// Of an open loop: how many sends that count were due by now, and will not be made any more.
     pub(crate) fn count_overdue(&mut self, now: Instant) -> u64 {
         let Clockwork::Open { schedule, .. } = &mut self.clockwork else {

@@ -56,11 +56,7 @@ fn about(out: &mut String, name: &str, run: &Report) {
             writeln!(out, "<p>The generator was late for {:.2} % of sends.</p>", open.late_percent);
     }
     for (end, half) in run.halves() {
-        let _ = writeln!(
-            out,
-            "<p>{end}: {:.2} s of CPU in {:.2} s, {:.3} us a message</p>",
-            half.cpu_s, half.elapsed_s, half.cpu_us_per_message
-        );
+        let _ = writeln!(out, "<p>{end}: {half}</p>");
     }
     if run.halves().any(|(_, half)| !half.workers.is_empty()) {
         table(out, &run.worker_rows());

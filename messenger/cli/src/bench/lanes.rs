@@ -78,6 +78,11 @@ impl Lanes {
         states.fold((0, 0), |sum, lane| (sum.0 + lane.0, sum.1 + lane.1))
     }
 
+    /// Whether sends are due that no generator has come to.
+    pub(crate) fn is_behind(&self, now: Instant) -> bool {
+        self.all().any(|generator| generator.is_behind(now))
+    }
+
     /// Sends that were due by now, and were never made.
     pub(crate) fn count_overdue(&self, now: Instant) -> u64 {
         self.all().map(|mut generator| generator.count_overdue(now)).sum()

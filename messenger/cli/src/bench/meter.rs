@@ -1,9 +1,13 @@
 //! What an end of a run spends: CPU time, and each worker's counters.
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use messenger::{MessengerCounters, WorkerCounters};
+use perf_event::events::{Event, Hardware};
+use perf_event::{Builder, Counter};
 use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
@@ -36,9 +40,19 @@ pub(crate) struct Half {
     /// CPU time of the whole process, polling included.
     pub(crate) cpu_s: f64,
     pub(crate) cpu_us_per_message: f64,
-    /// None where the processor's counters cannot be read.
+    /// Of the processor, the kernel's share included; none where they cannot be counted, as in most
+    /// virtual machines.
     pub(crate) cycles_per_message: Option<f64>,
     pub(crate) workers: Vec<Worker>,
+}
+
+impl fmt::Display for Half {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { cpu_s, elapsed_s, cpu_us_per_message: us, .. } = self;
+        write!(f, "{cpu_s:.2} s of CPU in {elapsed_s:.2} s, {us:.3} us a message")?;
+        let cycles = self.cycles_per_message;
+        cycles.map_or(Ok(()), |cycles| write!(f, ", {cycles:.0} cycles"))
+    }
 }
 
 /// What one worker counted in that time; zeros are left out.
@@ -70,18 +84,45 @@ impl Worker {
     }
 }
 
+/// Counts the cycles of this process, of threads that start later too.
+#[derive(Debug)]
+pub(crate) struct Cycles(Option<Mutex<Counter>>);
+
+impl Cycles {
+    pub(crate) fn count() -> Self {
+        Self::count_event(Hardware::CPU_CYCLES)
+    }
+
+    fn count_event(event: impl Event) -> Self {
+        let mut builder = Builder::new(event);
+        builder.observe_self().any_cpu().inherit(true).include_kernel();
+        let counter = builder.build().and_then(|mut counter| {
+            counter.enable()?;
+            Ok(counter)
+        });
+        Self(counter.ok().map(Mutex::new))
+    }
+
+    fn read(&self) -> Option<u64> {
+        let counter = self.0.as_ref()?;
+        counter.lock().unwrap_or_else(PoisonError::into_inner).read().ok()
+    }
+}
+
 /// The state of one end at the start of what is measured.
 #[derive(Debug)]
 pub(crate) struct Meter {
     at: Instant,
     cpu: Duration,
+    cycles: Option<u64>,
     workers: Vec<WorkerCounters>,
 }
 
 impl Meter {
     /// From now; an end without a messenger has no counters.
-    pub(crate) fn start(counters: Option<MessengerCounters>) -> Self {
-        Self { at: Instant::now(), cpu: cpu_time(), workers: workers(counters) }
+    pub(crate) fn start(cycles: &Cycles, counters: Option<MessengerCounters>) -> Self {
+        let (at, cpu) = (Instant::now(), cpu_time());
+        Self { at, cpu, cycles: cycles.read(), workers: workers(counters) }
     }
 
     /// What was spent since the start, on so many messages and bytes.
@@ -89,9 +130,11 @@ impl Meter {
         &self,
         messages: u64,
         bytes: u64,
+        cycles: &Cycles,
         counters: Option<MessengerCounters>,
     ) -> Half {
         let cpu_s = cpu_time().saturating_sub(self.cpu).as_secs_f64();
+        let cycles = self.cycles.zip(cycles.read()).map(|(then, now)| now.saturating_sub(then));
         let before = |index| self.workers.iter().find(|worker| worker.worker == index);
         let since = |now: &WorkerCounters| Worker {
             worker: now.worker,
@@ -103,7 +146,7 @@ impl Meter {
             bytes,
             cpu_s,
             cpu_us_per_message: cpu_s * 1e6 / messages.max(1) as f64,
-            cycles_per_message: None,
+            cycles_per_message: cycles.map(|cycles| cycles as f64 / messages.max(1) as f64),
             workers: workers(counters).iter().map(since).collect(),
         }
     }
@@ -131,4 +174,46 @@ fn is_gauge(name: &str) -> bool {
 fn cpu_time() -> Duration {
     let time = clock_gettime(ClockId::ProcessCPUTime);
     Duration::try_from(time).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use perf_event::events::Software;
+
+    #[test]
+    fn what_is_counted_includes_threads_that_start_later() {
+        // Virtual machines have no cycles to count, but every kernel has this one, in nanoseconds.
+        let clock = Cycles::count_event(Software::TASK_CLOCK);
+        let meter = Meter::start(&clock, None);
+        let spin = || {
+            let start = Instant::now();
+            while start.elapsed() < Duration::from_millis(20) {}
+        };
+        std::thread::spawn(spin).join().unwrap();
+        let half = meter.read(10, 640, &clock, None);
+        assert_eq!((half.messages, half.bytes), (10, 640));
+        assert!(half.cpu_us_per_message > 0.0, "{half:?}");
+        assert!(half.cycles_per_message.is_none_or(|ns| ns > 1000.0), "{half:?}");
+    }
+
+    #[test]
+    fn counters_are_those_since_the_start_and_losses_stand_out() {
+        let counters = |packets, drops, held| WorkerCounters {
+            worker: 0,
+            messenger: vec![("worker_turns", 7)],
+            transport: vec![
+                ("dpdk_receive_packets", packets),
+                ("drop_tcp_checksum", drops),
+                ("drop_ethernet_not_ours", drops),
+                ("frames_in_use", held),
+            ],
+        };
+        let since = difference(Some(&counters(5, 1, 0)), &counters(9, 4, 8));
+        let worker = Worker { worker: 0, counters: since };
+        assert_eq!(worker.get("dpdk_receive_packets"), 4);
+        assert_eq!((worker.get("worker_turns"), worker.get("frames_in_use")), (0, 0));
+        assert_eq!(worker.losses().collect::<Vec<_>>(), [("drop_tcp_checksum", 3)]);
+        assert_eq!(worker.drops(), 3);
+    }
 }

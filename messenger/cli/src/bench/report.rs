@@ -137,10 +137,7 @@ impl Report {
             ));
         }
         for (name, half) in self.halves() {
-            out.push_str(&format!(
-                "{name}: {:.2} s of CPU in {:.2} s, {:.3} us a message\n",
-                half.cpu_s, half.elapsed_s, half.cpu_us_per_message
-            ));
+            out.push_str(&format!("{name}: {half}\n"));
         }
         if self.halves().any(|(_, half)| !half.workers.is_empty()) {
             out.push('\n');

@@ -15,7 +15,7 @@ use crate::bench::environment::Environment;
 use crate::bench::generator::{LATE_AFTER, Record, Window};
 use crate::bench::lanes::Lanes;
 use crate::bench::load::{Kind, Load, LoadArgs, Pace};
-use crate::bench::meter::{Half, Meter};
+use crate::bench::meter::{Cycles, Half, Meter};
 use crate::bench::over_messenger::OverMessenger;
 use crate::bench::pair::{Pair, Spec};
 use crate::bench::report::{OpenFigures, Report, SCHEMA, Second};
@@ -157,6 +157,7 @@ struct Course<'a> {
     lanes: Arc<Lanes>,
     client: Box<dyn Client>,
     window: Window,
+    cycles: Cycles,
     /// Since the beginning of the window.
     meter: Option<Meter>,
     server: Option<Half>,
@@ -173,6 +174,7 @@ impl<'a> Course<'a> {
         config: Config,
         yardstick: Option<Waiting>,
     ) -> Result<Self> {
+        let cycles = Cycles::count();
         let stack = config.ms_type.to_string();
         let text = if yardstick.is_some() { String::new() } else { config.to_string() };
         let environment = Environment::read(text);
@@ -201,6 +203,7 @@ impl<'a> Course<'a> {
             lanes,
             client,
             window: Window { from: now, until: now },
+            cycles,
             meter: None,
             server: None,
             total: Record::new(),
@@ -270,7 +273,8 @@ impl<'a> Course<'a> {
                 self.end_second(next_second, &mut spare);
                 next_second += SECOND;
             }
-            if now >= until && (under_way == 0 || now > until + DRAIN) {
+            let is_drained = under_way == 0 && !self.lanes.is_behind(now);
+            if now >= until && (is_drained || now > until + DRAIN) {
                 break None;
             }
             if now >= from + self.load.duration() / 2
@@ -296,7 +300,7 @@ impl<'a> Course<'a> {
     }
 
     fn begin_counting(&mut self) -> Result<()> {
-        self.meter = Some(Meter::start(self.client.counters()));
+        self.meter = Some(Meter::start(&self.cycles, self.client.counters()));
         self.client.ask(Question::Begin).map(|_| ())
     }
 
@@ -333,10 +337,10 @@ impl<'a> Course<'a> {
         let total = &self.total;
         let counters = self.lanes.failure().is_none().then(|| self.client.counters()).flatten();
         let Some(meter) = self.meter.take() else {
-            let nothing = Meter::start(None).read(0, 0, None);
+            let nothing = Meter::start(&self.cycles, None).read(0, 0, &self.cycles, None);
             return self.record(ended_early, nothing, 0.0);
         };
-        let half = meter.read(total.sent, total.bytes, counters);
+        let half = meter.read(total.sent, total.bytes, &self.cycles, counters);
         let end = total.last_reply.unwrap_or(self.window.from);
         let end = if ended_early.is_none() { end.max(self.window.until) } else { end };
         let elapsed_s = end.saturating_duration_since(self.window.from).as_secs_f64();

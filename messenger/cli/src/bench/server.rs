@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::bench::load::Kind;
-use crate::bench::meter::{Half, Meter};
+use crate::bench::meter::{Cycles, Half, Meter};
 use crate::bench::report::SCHEMA;
 use crate::bench::yardstick::{self, Waiting};
 use crate::options::{TransportArgs, parse_addr};
@@ -77,8 +77,9 @@ impl Answer {
 }
 
 /// The server's count of a run.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Tally {
+    cycles: Cycles,
     messages: AtomicU64,
     bytes: AtomicU64,
     /// Where the run began: messages, bytes, and what was spent by then.
@@ -86,6 +87,16 @@ pub(crate) struct Tally {
 }
 
 impl Tally {
+    /// To be made before the threads that do the work.
+    pub(crate) fn new() -> Self {
+        Self {
+            cycles: Cycles::count(),
+            messages: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
+            begun: Mutex::new(None),
+        }
+    }
+
     /// A message came.
     pub(crate) fn add(&self, bytes: usize) {
         self.messages.fetch_add(1, Ordering::Relaxed);
@@ -114,11 +125,11 @@ impl Tally {
         let mut begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner);
         let half = match question {
             Question::Begin => {
-                *begun = Some((messages, bytes, Meter::start(counters)));
+                *begun = Some((messages, bytes, Meter::start(&self.cycles, counters)));
                 None
             }
             Question::End => begun.as_ref().map(|(messages_then, bytes_then, meter)| {
-                meter.read(messages - messages_then, bytes - bytes_then, counters)
+                meter.read(messages - messages_then, bytes - bytes_then, &self.cycles, counters)
             }),
         };
         Ok(serde_json::to_vec(&Answer { schema: SCHEMA, half })?)
@@ -167,12 +178,12 @@ pub(crate) fn run(args: &ServeArgs) -> Result<()> {
         stop.wait_until(None);
         return server.end();
     }
+    let answering = Arc::new(Answering { tally: Tally::new(), messenger: OnceLock::new() });
     let config = args.transport.config()?;
     let stack = config.ms_type.to_string();
     let messenger = Arc::new(Messenger::create(EntityName::new(EntityType::Osd, 0), config)?);
     messenger.set_nonce(0)?;
     messenger.set_default_policy(Policy::stateless_server())?;
-    let answering = Arc::new(Answering::default());
     let _ = answering.messenger.set(Arc::downgrade(&messenger));
     messenger.add_dispatcher_tail(answering, DispatcherPriority::DEFAULT)?;
     let addrs = messenger
@@ -188,7 +199,6 @@ pub(crate) fn run(args: &ServeArgs) -> Result<()> {
 }
 
 /// The dispatcher of a serving messenger.
-#[derive(Default)]
 struct Answering {
     tally: Tally,
     messenger: OnceLock<Weak<Messenger>>,

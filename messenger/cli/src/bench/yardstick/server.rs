@@ -54,7 +54,7 @@ impl Server {
             waiting,
             links: HashMap::new(),
             next: WAKER.0 + 1,
-            tally: Tally::default(),
+            tally: Tally::new(),
             ended: Arc::clone(&ended),
         };
         let thread = std::thread::Builder::new().name("yardstick".into());
