@@ -93,3 +93,32 @@ fn run(cli: &Cli) -> Result<ExitCode> {
     }?;
     Ok(ExitCode::SUCCESS)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The command lines of `msgr bench` in a page, whole again where the page breaks them.
+    fn bench_lines(page: &str) -> Vec<String> {
+        let page = page.replace("\\\n", " ");
+        let commands = page.lines().filter(|line| !line.contains('`'));
+        let starts =
+            commands.filter_map(|line| line.find("msgr bench").map(|at| line[at..].into()));
+        starts.collect()
+    }
+
+    #[test]
+    fn the_documents_commands_are_understood() {
+        let pages = [
+            include_str!("../../../README.md"),
+            include_str!("../../../docs/performance.md"),
+            EXAMPLES,
+        ];
+        let lines: Vec<_> = pages.into_iter().flat_map(bench_lines).collect();
+        assert!(lines.len() >= 8, "{lines:?}");
+        for line in lines {
+            let outcome = Cli::try_parse_from(line.split_whitespace());
+            assert!(outcome.is_ok(), "{line}: {}", outcome.unwrap_err());
+        }
+    }
+}
