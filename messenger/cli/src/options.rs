@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
-use messenger::{Cidr, Config, MsType, OpThreads};
+use messenger::{AddrType, Cidr, Config, EntityAddr, MsType, OpThreads};
 
 /// Which TCP carries the messages.
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -51,6 +51,16 @@ pub(crate) struct TransportArgs {
 
 /// Longest time a flag takes; clocks overflow far above it.
 const TIME_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// An address to listen at or to dial: `IP:PORT`, `IP:PORT/NONCE`, with `v1:` in front for msgr1.
+pub(crate) fn parse_addr(text: &str) -> Result<EntityAddr, String> {
+    let addr = text.parse::<EntityAddr>().ok();
+    let is_spoken = |addr: &EntityAddr| {
+        addr.socket.is_some() && [AddrType::Msgr2, AddrType::Legacy].contains(&addr.kind)
+    };
+    addr.filter(is_spoken)
+        .ok_or_else(|| format!("{text:?} is no address; write IP:PORT or v1:IP:PORT"))
+}
 
 /// A time given in seconds, fractions allowed.
 pub(crate) fn parse_seconds(text: &str) -> Result<Duration, String> {
@@ -138,6 +148,19 @@ fn replace<T: Clone>(setting: &mut Vec<T>, flags: &[T]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_address_needs_neither_type_nor_nonce() {
+        let full = EntityAddr::v2("127.0.0.1:6800".parse().unwrap(), 7);
+        for text in ["v2:127.0.0.1:6800/7", "127.0.0.1:6800/7"] {
+            assert_eq!(parse_addr(text), Ok(full));
+        }
+        let legacy = EntityAddr::v1("[::1]:6800".parse().unwrap(), 0);
+        assert_eq!(parse_addr("v1:[::1]:6800"), Ok(legacy));
+        for text in ["localhost", "any:127.0.0.1:1/0", "v2:-/7", "127.0.0.1"] {
+            assert!(parse_addr(text).unwrap_err().contains("IP:PORT"), "{text}");
+        }
+    }
 
     #[test]
     fn seconds_that_are_no_time_are_refused() {

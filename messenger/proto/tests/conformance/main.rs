@@ -25,6 +25,7 @@ mod host;
 mod idents;
 mod lossless;
 mod messages;
+mod page;
 mod probe;
 mod states;
 mod v1;
