@@ -28,6 +28,9 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+/// Room for an honest handshake: a quarter is for all that the peer says, a ticket included.
+const ACCEPTING_CONNECTION_BYTES_MIN: usize = 16 << 10;
+
 /// Most workers of one transport (contract E-1).
 pub const OP_THREADS_MAX: u8 = 24;
 
@@ -173,6 +176,10 @@ pub struct Config {
     pub send_queue_bytes: usize,
     /// Most accepted connections that did not finish their handshake.
     pub accepting_connections: usize,
+    /// Most bytes that all of these may have us hold, each counted with the most it may.
+    pub accepting_bytes: usize,
+    /// Most bytes that one of these may have us hold before its peer has authenticated.
+    pub accepting_connection_bytes: usize,
 
     /// Kernel TCP, for `async+posix` and `simple`.
     pub posix: PosixTable,
@@ -245,6 +252,8 @@ impl Default for Config {
             send_queue_messages: non_zero(limits.queue_messages),
             send_queue_bytes: limits.queue_bytes,
             accepting_connections: 1024,
+            accepting_bytes: 64 << 20,
+            accepting_connection_bytes: limits.unauthenticated_bytes,
             posix: PosixTable::default(),
             native: NativeTable::default(),
             dpdk: DpdkTable::default(),
@@ -450,7 +459,16 @@ pub struct DpdkTable {
     pub peer_wait_ms: u64,
     /// Further arguments of EAL.
     pub eal_args: Vec<String>,
+    /// A pcapng file to record every frame to, payloads included; empty: none. Queues after the
+    /// first have files of their own, with `.1`, `.2` and so on behind the name. Workers write them
+    /// themselves, so it costs time.
+    pub capture: PathBuf,
+    /// Bytes a file of `capture` may have; recording ends before the frame that would pass it.
+    pub capture_bytes: u64,
 }
+
+/// What a recording may take unless configured: some ten seconds of a 1 Gbit/s link.
+const CAPTURE_BYTES: u64 = 1 << 30;
 
 impl Default for DpdkTable {
     fn default() -> Self {
@@ -465,6 +483,8 @@ impl Default for DpdkTable {
             mtu: 1500,
             peer_wait_ms: 5000,
             eal_args: Vec::new(),
+            capture: PathBuf::new(),
+            capture_bytes: CAPTURE_BYTES,
         }
     }
 }
@@ -560,6 +580,11 @@ impl Config {
             (self.ms_tcp_listen_backlog >= 1, "ms_tcp_listen_backlog must be at least 1"),
             (self.accepting_connections >= 1, "accepting_connections must be at least 1"),
             (
+                self.accepting_connection_bytes >= ACCEPTING_CONNECTION_BYTES_MIN
+                    && self.accepting_connection_bytes <= self.accepting_bytes,
+                "accepting_connection_bytes must be at least 16384 and at most accepting_bytes",
+            ),
+            (
                 self.ms_type != MsType::Dpdk || !self.native.addrs.is_empty(),
                 "native.addrs must name at least one address for ms_type = \"async+dpdk\"",
             ),
@@ -614,6 +639,7 @@ impl Config {
         Limits {
             queue_bytes: self.send_queue_bytes,
             queue_messages: self.send_queue_messages.get(),
+            unauthenticated_bytes: self.accepting_connection_bytes,
             ..Limits::default()
         }
     }
@@ -742,6 +768,9 @@ mod tests {
             ("ms_initial_backoff = 16", "ms_initial_backoff"),
             ("ms_bind_port_min = 8000", "ms_bind_port_min"),
             ("worker_inbox_items = 0", "worker_inbox_items"),
+            ("accepting_connections = 0", "accepting_connections"),
+            ("accepting_connection_bytes = 16383", "accepting_connection_bytes"),
+            ("accepting_bytes = 65535", "accepting_bytes"),
             ("ms_type = \"async+dpdk\"", "native.addrs"),
             ("ms_type = \"async+dpdk\"\nnative.addrs = [\"10.0.0.1/8\"]", "dpdk.port"),
             ("posix.driver = \"iocp\"", "iocp"),

@@ -8,6 +8,7 @@ use crate::dispatch_queue::{DispatchQueue, News};
 use crate::dispatcher::Dispatchers;
 use crate::injection::Injection;
 use crate::loopback::LocalQueue;
+use crate::metrics::Counters;
 use crate::priority_queue::Weights;
 use crate::registry::Registry;
 use messenger_proto::auth::Refusal;
@@ -27,7 +28,9 @@ pub(crate) struct EndpointOptions {
     /// `ms_learn_addr_from_peer`.
     pub(crate) learn_addr: bool,
     /// Most accepted connections whose session is not ready.
-    pub(crate) accepting_max: usize,
+    pub(crate) accepting_connections: usize,
+    /// Most bytes that these may have us hold, each counted with the most it may.
+    pub(crate) accepting_bytes: usize,
     pub(crate) weights: Weights,
     /// Priority of messages that name none.
     pub(crate) send_priority: u16,
@@ -191,13 +194,13 @@ impl Endpoint {
     }
 
     /// Has other addresses from now: sessions made before keep the old ones (contracts M-10, M-12).
-    pub(crate) fn set_addrs(&self, addrs: EntityAddrVec) {
+    pub(crate) fn set_addrs(&self, addrs: EntityAddrVec, listening: Vec<EntityAddr>) {
         let mut identity = self.lock_identity();
         let mut facts = self.loopback().facts_copy();
         facts.socket = addrs.first().and_then(|addr| addr.socket);
         facts.addrs = addrs.clone();
         self.loopback().set_facts(&facts);
-        *identity = Arc::new(Identity { addrs, ..Identity::clone(&identity) });
+        *identity = Arc::new(Identity { addrs, listening, ..Identity::clone(&identity) });
     }
 
     /// The loopback connection was made, or made anew.
@@ -229,10 +232,16 @@ impl Endpoint {
     }
 
     /// Takes one of the places for accepted connections that are not ready.
-    pub(crate) fn begin_accepting(&self) -> bool {
-        let max = self.options.accepting_max;
+    pub(crate) fn begin_accepting(&self) -> Result<(), Refused> {
+        let connections = self.options.accepting_connections;
+        let by_bytes = self.options.accepting_bytes / self.limits.unauthenticated_bytes.max(1);
+        let max = connections.min(by_bytes);
         let place = |count: usize| (count < max).then_some(count + 1);
-        self.accepting.fetch_update(Ordering::Relaxed, Ordering::Relaxed, place).is_ok()
+        match self.accepting.fetch_update(Ordering::Relaxed, Ordering::Relaxed, place) {
+            Ok(_) => Ok(()),
+            Err(count) if count >= connections => Err(Refused::Connections),
+            Err(_) => Err(Refused::Bytes),
+        }
     }
 
     pub(crate) fn end_accepting(&self) {
@@ -307,6 +316,24 @@ impl Endpoint {
     }
 }
 
+/// Why a connection was not accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refused {
+    /// Too many others are in their handshake, or the messenger takes no more at all.
+    Connections,
+    /// What the others may have us hold leaves no room.
+    Bytes,
+}
+
+impl Refused {
+    pub(crate) fn count(self, counters: &mut Counters) {
+        match self {
+            Self::Connections => counters.accept_refused += 1,
+            Self::Bytes => counters.accept_refused_bytes += 1,
+        }
+    }
+}
+
 /// Which way a message went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Delivered {
@@ -333,6 +360,7 @@ pub(crate) mod bench {
         let identity = Identity {
             name: EntityName::new(EntityType::Osd, 0),
             addrs: EntityAddr::unbound(1).into(),
+            listening: Vec::new(),
             policies: PolicySet::default(),
             limits: Limits::default(),
             options: SessionOptions::default(),
@@ -343,7 +371,8 @@ pub(crate) mod bench {
         };
         let options = EndpointOptions {
             learn_addr: true,
-            accepting_max: 2,
+            accepting_connections: 2,
+            accepting_bytes: 1 << 20,
             weights: Weights::default(),
             send_priority: PRIORITY_DEFAULT,
             connect_from: None,
@@ -395,9 +424,9 @@ mod tests {
     #[test]
     fn places_for_accepted_connections_are_bounded() {
         let endpoint = bench::endpoint(Dispatchers::default());
-        assert!(endpoint.begin_accepting() && endpoint.begin_accepting());
-        assert!(!endpoint.begin_accepting());
+        assert_eq!([(); 2].map(|()| endpoint.begin_accepting()), [Ok(()); 2]);
+        assert_eq!(endpoint.begin_accepting(), Err(Refused::Connections));
         endpoint.end_accepting();
-        assert!(endpoint.begin_accepting());
+        assert_eq!(endpoint.begin_accepting(), Ok(()));
     }
 }

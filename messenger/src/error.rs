@@ -50,7 +50,7 @@ pub enum Error {
         max: u16,
     },
     /// The wire protocol of that type of address is not spoken here.
-    #[error("{0} is not an address of msgr2, the only protocol spoken here")]
+    #[error("{0} is an address of neither protocol spoken here, v1 and v2")]
     AddrType(EntityAddr),
     /// Public and local addresses do not pair up.
     #[error("there must be one public address for each local one")]

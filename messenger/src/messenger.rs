@@ -289,7 +289,8 @@ impl Messenger {
             life.dispatchers.clone(),
             EndpointOptions {
                 learn_addr: self.config.ms_learn_addr_from_peer,
-                accepting_max: self.config.accepting_connections,
+                accepting_connections: self.config.accepting_connections,
+                accepting_bytes: self.config.accepting_bytes,
                 send_priority: life.send_priority,
                 connect_from: life.connect_from,
                 socket_priority: life.socket_priority,
@@ -320,7 +321,8 @@ impl Messenger {
     }
 
     /// The connection to a peer: the one there is, or a new one, whose handle comes at once and
-    /// says nothing about success (M-17). Our own address gives the loopback connection.
+    /// says nothing about success (M-17). Of several addresses an msgr2 one is dialled if there is
+    /// one, else an msgr1 one. Our own address gives the loopback connection.
     ///
     /// # Errors
     /// [`Error::NotRunning`], [`Error::NoAddress`], [`Error::ServerPolicy`], [`Error::Busy`],
@@ -341,11 +343,11 @@ impl Messenger {
             let accepted = endpoint.registry.find(addrs).filter(|_| !options.anonymous);
             return accepted.ok_or(Error::ServerPolicy(kind));
         }
-        let target = *addrs
-            .iter()
-            .find(|addr| can_dial(addr))
+        let target = [AddrType::Msgr2, AddrType::Legacy]
+            .into_iter()
+            .find_map(|kind| addrs.iter().find(|addr| can_dial(addr, kind)))
             .ok_or_else(|| Error::NoAddress(addrs.clone()))?;
-        let wanted = Wanted { kind, addrs, target, anonymous: options.anonymous };
+        let wanted = Wanted { kind, addrs, target: *target, anonymous: options.anonymous };
         self.shell.connect(&endpoint, wanted)
     }
 
@@ -521,6 +523,7 @@ impl Messenger {
         Identity {
             name: self.name,
             addrs: life.addrs(),
+            listening: life.listening(),
             policies: life.policies.clone(),
             limits: self.config.limits(),
             options: self.config.session_options(),
@@ -563,7 +566,19 @@ impl Life {
             return EntityAddr::unbound(self.nonce).into();
         }
         let bound = self.bound.iter();
-        EntityAddrVec(bound.map(|bound| EntityAddr::v2(bound.public, self.nonce)).collect())
+        let addr = |bound: &Bound| EntityAddr {
+            kind: bound.kind,
+            nonce: self.nonce,
+            socket: Some(bound.public),
+        };
+        EntityAddrVec(bound.map(addr).collect())
+    }
+
+    /// Where we listen, and which protocol is spoken there.
+    fn listening(&self) -> Vec<EntityAddr> {
+        let addr =
+            |bound: &Bound| EntityAddr { kind: bound.kind, nonce: 0, socket: Some(bound.local) };
+        self.bound.iter().map(addr).collect()
     }
 }
 
@@ -605,9 +620,10 @@ fn start_dispatching(endpoint: &Arc<Endpoint>) -> io::Result<Vec<JoinHandle<()>>
     }
 }
 
-fn can_dial(addr: &EntityAddr) -> bool {
+/// Whether one of this type can be dialled.
+fn can_dial(addr: &EntityAddr, kind: AddrType) -> bool {
     let open = addr.socket.is_some_and(|socket| socket.port() != 0);
-    addr.kind == AddrType::Msgr2 && open && !addr.is_blank_ip()
+    addr.kind == kind && open && !addr.is_blank_ip()
 }
 
 /// Random, and not zero, which stands for "none".

@@ -85,7 +85,9 @@ impl Registry {
         if let Some(existing) = state.find(&ident.addrs) {
             return Ok(Some(existing.connection.clone()));
         }
-        if let IdentRequest::New { .. } = ident.request {
+        if let IdentRequest::New { .. } | IdentRequest::Connect { connect_seq: 0, .. } =
+            ident.request
+        {
             state.list(newcomer, &ident.addrs);
         }
         Ok(None)

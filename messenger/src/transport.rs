@@ -10,12 +10,18 @@ use crate::simple::Simple;
 use crate::tenant::Tenant;
 use crate::workers::{Workers, WorkersOptions};
 #[cfg(feature = "dpdk")]
+use netstack::device::PacketDevice;
+#[cfg(feature = "dpdk")]
+use netstack::device::pcap::{CaptureFile, PcapDevice};
+#[cfg(feature = "dpdk")]
 use netstack::native::{Congestion as TcpCongestion, IdlePolicy, NativeConfig, NativeStack};
 use netstack::posix::{PosixConfig, PosixStack};
 use std::io;
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
+#[cfg(feature = "dpdk")]
+use std::time::{Instant, SystemTime};
 
 /// Messengers with equal settings share their workers.
 #[derive(Clone, Debug, PartialEq)]
@@ -93,9 +99,38 @@ fn start_dpdk(
     options: &WorkersOptions,
 ) -> Result<Arc<Workers>, Error> {
     let failed = |source| failed(MsType::Dpdk, source);
-    let devices = dpdk::open(dpdk).map_err(failed)?;
-    let stack = NativeStack::new(devices, native_config(native));
-    Workers::start(stack, options).map_err(failed)
+    let (devices, config) = (dpdk::open(dpdk).map_err(failed)?, native_config(native));
+    // Two kinds of workers, so that who does not record does not pay.
+    let workers = match dpdk.capture.as_os_str().is_empty() {
+        true => Workers::start(NativeStack::new(devices, config), options),
+        false => {
+            let devices = record(devices, dpdk).map_err(failed)?;
+            Workers::start(NativeStack::new(devices, config), options)
+        }
+    };
+    workers.map_err(failed)
+}
+
+/// Has each device recorded to a file of its own.
+#[cfg(feature = "dpdk")]
+fn record<D: PacketDevice>(
+    devices: Vec<D>,
+    table: &DpdkTable,
+) -> io::Result<Vec<PcapDevice<D, CaptureFile>>> {
+    let anchor = (Instant::now(), SystemTime::now());
+    let record = |device: D| {
+        let mut path = table.capture.clone().into_os_string();
+        match device.info().queue {
+            0 => {}
+            queue => path.push(format!(".{queue}")),
+        }
+        let file = CaptureFile::create(path.as_ref(), table.capture_bytes);
+        file.and_then(|file| PcapDevice::new(device, file, anchor)).map_err(|error| {
+            let reason = format!("cannot record to {}: {error}", path.display());
+            io::Error::new(error.kind(), reason)
+        })
+    };
+    devices.into_iter().map(record).collect()
 }
 
 #[cfg(feature = "dpdk")]

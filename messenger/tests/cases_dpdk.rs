@@ -8,4 +8,5 @@ mod cases;
 mod common;
 mod synthetic;
 
+cases!(over_msgr1, crate::common::OverV1(crate::common::dpdk::Dpdk::borrow()));
 cases!(two_workers, crate::common::dpdk::Dpdk::borrow());

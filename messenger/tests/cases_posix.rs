@@ -7,4 +7,8 @@ mod common;
 mod synthetic;
 
 cases!(one_worker, crate::common::Posix::between(["127.0.0.1", "127.0.0.2"], 1));
+cases!(
+    over_msgr1,
+    crate::common::OverV1(crate::common::Posix::between(["127.0.0.1", "127.0.0.2"], 1))
+);
 cases!(four_workers, crate::common::Posix::between(["127.0.0.1", "127.0.0.2"], 4));

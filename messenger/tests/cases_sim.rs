@@ -7,4 +7,5 @@ mod common;
 mod synthetic;
 
 cases!(one_worker, crate::common::sim::Sim::new(1));
+cases!(over_msgr1, crate::common::OverV1(crate::common::sim::Sim::new(1)));
 cases!(three_workers, crate::common::sim::Sim::new(3));

@@ -46,6 +46,7 @@ on_every_stack!(
     a_second_life_restores_everything,
     a_black_hole_swallows_both_directions_and_lets_go,
     data_arrives_in_the_buffer_posted_for_it,
+    strangers_hold_no_more_memory_than_they_may,
 );
 
 fn a_message_is_taken_in_every_state_that_may_deliver_it(net: &impl Net) {
@@ -207,9 +208,7 @@ fn sabotage(net: &impl Net, at: Callback, deed: Deed) {
         }
         let recorder = Arc::new(plan.recorder);
         messenger.add_dispatcher_tail(recorder.clone(), DispatcherPriority::DEFAULT).unwrap();
-        for _ in 0..plan.addrs {
-            messenger.bind(SocketAddr::new(net.ip(plan.end), 0)).unwrap();
-        }
+        plan.listens.bind(net, plan.end, &messenger);
         messenger.start().unwrap();
         let addrs = messenger.addrs();
         Host { messenger: Arc::new(messenger), recorder, addrs }
@@ -490,6 +489,34 @@ fn data_arrives_in_the_buffer_posted_for_it(net: &impl Net) {
     assert!(to_s.revoke_rx_buffer(1).is_none(), "used up");
     let small = to_s.revoke_rx_buffer(2).expect("too small, so left alone");
     assert_eq!(small.capacity(), LEN - 1);
+    c.end();
+    s.end();
+}
+
+/// Peers that stop in the middle of their handshake keep what they may have us hold until they are
+/// gone; others are turned away meanwhile, and then let in.
+fn strangers_hold_no_more_memory_than_they_may(net: &impl Net) {
+    let config =
+        Config { accepting_bytes: 100 << 10, accepting_connection_bytes: 32 << 10, ..config() };
+    let s = server_with(net, Recorder::fast().echoing(), config, Policy::stateless_server());
+    let counted = |name: &str| s.messenger.counters().total(name);
+    let steps = Steps::default();
+    let plan = Plan::client(Recorder::fast(), Policy::lossy_client());
+    let strangers = Plan { steps: Some(&steps), ..plan }.start(net);
+    let anonymous = ConnectOptions { anonymous: true, ..ConnectOptions::default() };
+    for _ in 0..3 {
+        steps.hold_at(Step::AuthRequest);
+        strangers.messenger.connect_to(EntityType::Osd, &s.addrs, anonymous).unwrap();
+        steps.wait_until_held(Step::AuthRequest);
+    }
+    let c = client(net, Recorder::fast());
+    let to_s = c.connect(&s);
+    send(&to_s, ping(1));
+    eventually("one too many is turned away", || counted("msgr_accept_refused_bytes") > 0);
+    assert_eq!(counted("msgr_accept_refused"), 0);
+    assert_eq!(c.recorder.count(&Saw::Fast(1)), 0);
+    strangers.end();
+    c.recorder.wait_for(&Saw::Fast(1)); // it tries again
     c.end();
     s.end();
 }

@@ -18,6 +18,10 @@ pub mod dpdk;
 pub mod pcap;
 pub mod sim;
 
+#[cfg(test)]
+#[path = "../tests/page/mod.rs"]
+mod page;
+
 /// Most frames one burst carries. memif before DPDK 24.03 breaks above 32.
 pub const BURST_MAX: usize = 32;
 

@@ -203,11 +203,14 @@ fn an_object_is_found_at_its_primary() {
     assert_eq!((dump.fsid, dump.pool("wire").unwrap().id), (fsid(), place.pool_id));
     let target = place.target(&dump).unwrap();
     assert_eq!((target.epoch, target.osd, target.pg), (12, 1, PgId { pool: 1, seed: 0 }));
-    assert_eq!(target.addrs.v2().to_string(), "v2:127.0.0.1:13318/7777");
+    assert_eq!(target.addrs.preferred().to_string(), "v2:127.0.0.1:13318/7777");
     let heartbeat = &dump.up(1).unwrap().heartbeat_front;
-    assert_eq!(heartbeat.v2().to_string(), "v2:[::1]:13322/7777");
+    assert_eq!(heartbeat.preferred().to_string(), "v2:[::1]:13322/7777");
     let found = OsdFind::parse(OSD_FIND.as_bytes()).unwrap();
-    assert_eq!((found.addrs.v2(), found.host.as_deref()), (target.addrs.v2(), Some("vm")));
+    assert_eq!(
+        (found.addrs.preferred(), found.host.as_deref()),
+        (target.addrs.preferred(), Some("vm"))
+    );
 }
 
 #[test]

@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod ceph;
+mod decode;
 mod demo;
 mod options;
 mod ping;
@@ -49,6 +50,8 @@ enum Command {
     Ping(ping::PingArgs),
     /// Ask a real Ceph cluster: its monitors, an OSD, an object
     Ceph(ceph::CephArgs),
+    /// Print the msgr2 frames of a capture: of --capture, of Wireshark, of anybody
+    Decode(decode::DecodeArgs),
     /// Messages over DPDK, over DPDK against the kernel, and over the kernel: one table
     Demo(demo::DemoArgs),
 }
@@ -78,6 +81,7 @@ fn run(cli: &Cli) -> Result<()> {
         Command::Serve(args) => serve::run(args),
         Command::Ping(args) => ping::run(args),
         Command::Ceph(args) => ceph::run(args),
+        Command::Decode(args) => decode::run(args),
         Command::Demo(args) => demo::run(args),
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
-use messenger::{Cidr, Config, MsType, OpThreads};
+use messenger::{AddrType, Cidr, Config, EntityAddr, MsType, OpThreads};
 
 /// Which TCP carries the messages.
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -35,6 +35,9 @@ pub(crate) struct TransportArgs {
     /// Address of our own TCP with its prefix length: 10.99.0.2/24 (repeatable)
     #[arg(long = "addr", value_name = "IP/LEN")]
     addrs: Vec<Cidr>,
+    /// With --stack dpdk: record every frame to this pcapng file, for Wireshark and msgr decode
+    #[arg(long, value_name = "FILE")]
+    capture: Option<PathBuf>,
     /// Next hop for addresses outside our networks (one for IPv4, one for IPv6)
     #[arg(long, value_name = "IP")]
     gateway: Vec<IpAddr>,
@@ -48,6 +51,16 @@ pub(crate) struct TransportArgs {
 
 /// Longest time a flag takes; clocks overflow far above it.
 const TIME_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// An address to listen at or to dial: `IP:PORT`, `IP:PORT/NONCE`, with `v1:` in front for msgr1.
+pub(crate) fn parse_addr(text: &str) -> Result<EntityAddr, String> {
+    let addr = text.parse::<EntityAddr>().ok();
+    let is_spoken = |addr: &EntityAddr| {
+        addr.socket.is_some() && [AddrType::Msgr2, AddrType::Legacy].contains(&addr.kind)
+    };
+    addr.filter(is_spoken)
+        .ok_or_else(|| format!("{text:?} is no address; write IP:PORT or v1:IP:PORT"))
+}
 
 /// A time given in seconds, fractions allowed.
 pub(crate) fn parse_seconds(text: &str) -> Result<Duration, String> {
@@ -77,6 +90,9 @@ impl TransportArgs {
             config.dpdk.vdev = self.vdev.clone().unwrap_or_default();
             config.dpdk.port = self.port.clone().unwrap_or_default();
         }
+        if let Some(capture) = &self.capture {
+            config.dpdk.capture.clone_from(capture);
+        }
         replace(&mut config.native.addrs, &self.addrs);
         replace(&mut config.worker_cpus, &self.cpus);
         for gateway in &self.gateway {
@@ -91,6 +107,9 @@ impl TransportArgs {
         } else if self.config.is_none() {
             // Ceph's three suit a daemon; a command line gets what it asks for.
             config.ms_async_op_threads = OpThreads::new(1).context("one is a valid count")?;
+        }
+        if self.capture.is_some() && config.ms_type != MsType::Dpdk {
+            bail!("--capture needs --stack dpdk; for the kernel's TCP there is tcpdump");
         }
         if config.ms_type == MsType::Dpdk {
             if config.dpdk.vdev.is_empty() && config.dpdk.port.is_empty() {
@@ -129,6 +148,19 @@ fn replace<T: Clone>(setting: &mut Vec<T>, flags: &[T]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_address_needs_neither_type_nor_nonce() {
+        let full = EntityAddr::v2("127.0.0.1:6800".parse().unwrap(), 7);
+        for text in ["v2:127.0.0.1:6800/7", "127.0.0.1:6800/7"] {
+            assert_eq!(parse_addr(text), Ok(full));
+        }
+        let legacy = EntityAddr::v1("[::1]:6800".parse().unwrap(), 0);
+        assert_eq!(parse_addr("v1:[::1]:6800"), Ok(legacy));
+        for text in ["localhost", "any:127.0.0.1:1/0", "v2:-/7", "127.0.0.1"] {
+            assert!(parse_addr(text).unwrap_err().contains("IP:PORT"), "{text}");
+        }
+    }
 
     #[test]
     fn seconds_that_are_no_time_are_refused() {

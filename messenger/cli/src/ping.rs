@@ -4,7 +4,6 @@
 //! message, so what is measured is the messenger and not a hand-over to some other thread.
 
 use std::io::{IsTerminal, Write};
-use std::net::SocketAddr;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -16,7 +15,7 @@ use messenger::{
     EntityName, EntityType, Message, Messenger, Policy, msg_type,
 };
 
-use crate::options::{TransportArgs, parse_seconds};
+use crate::options::{TransportArgs, parse_addr, parse_seconds};
 use crate::report::{self, Latencies, PingReport, Run};
 use crate::signals;
 
@@ -33,12 +32,12 @@ const DEPTH_MAX: usize = 1024;
 pub(crate) struct PingArgs {
     #[command(flatten)]
     transport: TransportArgs,
-    /// Whom to ping: IP:PORT, IP:PORT/NONCE or v2:IP:PORT/NONCE
-    #[arg(value_name = "TARGET", value_parser = parse_target)]
+    /// Whom to ping: IP:PORT or IP:PORT/NONCE; for msgr1 with v1: in front
+    #[arg(value_name = "TARGET", value_parser = parse_addr)]
     target: EntityAddr,
     /// Be reachable there ourselves, as daemons are; clients need no address
-    #[arg(long, value_name = "IP:PORT")]
-    bind: Option<SocketAddr>,
+    #[arg(long, value_name = "IP:PORT", value_parser = parse_addr)]
+    bind: Option<EntityAddr>,
     /// What the target is
     #[arg(long, value_name = "TYPE", default_value = "osd")]
     peer: EntityType,
@@ -60,15 +59,6 @@ pub(crate) struct PingArgs {
     /// Print one JSON object instead of a table
     #[arg(long)]
     json: bool,
-}
-
-fn parse_target(text: &str) -> Result<EntityAddr, String> {
-    let full = match text {
-        text if text.starts_with("v2:") => text.to_owned(),
-        text if text.contains('/') => format!("v2:{text}"),
-        text => format!("v2:{text}/0"),
-    };
-    full.parse().map_err(|error| format!("{error}; write IP:PORT or IP:PORT/NONCE"))
 }
 
 /// The closed loop; everything in it is touched by the worker's thread alone while it runs.
@@ -214,7 +204,7 @@ pub(crate) fn run(args: &PingArgs) -> Result<()> {
     });
     messenger.add_dispatcher_tail(pinger.clone(), DispatcherPriority::DEFAULT)?;
     if let Some(addr) = args.bind {
-        messenger.bind(addr).with_context(|| format!("cannot bind {addr}"))?;
+        messenger.bindv(&addr.into(), None).with_context(|| format!("cannot bind {addr}"))?;
     }
     messenger.start()?;
     let target = EntityAddrVec::from(args.target);
@@ -307,20 +297,4 @@ fn print(report: &PingReport, json: bool) -> Result<()> {
 /// Bytes that differ from their neighbours, so that shifted data is noticed.
 fn pattern(len: usize) -> Vec<u8> {
     (0..len).map(|i| (i % 251) as u8).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_target_needs_no_prefix_and_no_nonce() {
-        let full = parse_target("v2:127.0.0.1:6800/7").unwrap();
-        assert_eq!(parse_target("127.0.0.1:6800/7").unwrap(), full);
-        assert_eq!(
-            parse_target("[::1]:6800").unwrap(),
-            "v2:[::1]:6800/0".parse::<EntityAddr>().unwrap()
-        );
-        assert!(parse_target("localhost").unwrap_err().contains("IP:PORT"));
-    }
 }

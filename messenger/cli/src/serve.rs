@@ -1,18 +1,18 @@
 //! `msgr serve`: answers every message with itself.
 
 use std::io::Write;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use messenger::{
-    Connection, Dispatcher, DispatcherPriority, EntityName, Message, Messenger, Policy,
+    Connection, Dispatcher, DispatcherPriority, EntityAddr, EntityAddrVec, EntityName, Message,
+    Messenger, Policy,
 };
 use serde_json::{Value, json};
 
-use crate::options::{TransportArgs, parse_seconds};
+use crate::options::{TransportArgs, parse_addr, parse_seconds};
 use crate::report::SCHEMA;
 use crate::signals;
 
@@ -23,9 +23,10 @@ const STATS_EVERY_MIN: Duration = Duration::from_millis(10);
 pub(crate) struct ServeArgs {
     #[command(flatten)]
     transport: TransportArgs,
-    /// Address to serve on; port 0 takes a free one of the configured range
-    #[arg(long, value_name = "IP:PORT")]
-    bind: SocketAddr,
+    /// Address to serve on, may be repeated; port 0 takes a free one of the configured range. With v1:
+    /// in front it is for msgr1; one of each protocol may share a port
+    #[arg(long, value_name = "IP:PORT", required = true, value_parser = parse_addr)]
+    bind: Vec<EntityAddr>,
     /// Who we are to our peers
     #[arg(long, value_name = "TYPE.ID", default_value = "osd.0")]
     entity: EntityName,
@@ -95,8 +96,9 @@ pub(crate) fn run(args: &ServeArgs) -> Result<()> {
     messenger.set_nonce(args.nonce)?;
     messenger.set_default_policy(Policy::stateless_server())?;
     let echo = Arc::new(Echo::default());
+    let wanted = EntityAddrVec(args.bind.clone());
     let addrs =
-        messenger.bind(args.bind).with_context(|| format!("cannot serve on {}", args.bind))?;
+        messenger.bindv(&wanted, None).with_context(|| format!("cannot serve on {wanted}"))?;
     messenger.add_dispatcher_tail(echo.clone(), DispatcherPriority::DEFAULT)?;
     messenger.start()?;
 

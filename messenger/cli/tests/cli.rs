@@ -65,6 +65,18 @@ fn a_client_may_have_an_address_of_its_own() {
 }
 
 #[test]
+fn one_port_serves_both_protocols() {
+    let mut serve = msgr(&["--exit-with-parent", "serve", "--json", "--stats", "1"]);
+    serve.args(["--bind", "127.0.0.1:6797", "--bind", "v1:127.0.0.1:6797"]);
+    let server = Server::start(serve);
+    for target in ["127.0.0.1:6797", "v1:127.0.0.1:6797"] {
+        let out = msgr(&["ping", target, "--count", "100"]).output().unwrap();
+        assert!(out.status.success(), "{target}: {out:?}");
+    }
+    drop(server);
+}
+
+#[test]
 fn an_address_that_is_not_ours_cannot_be_served() {
     fails(&["serve", "--bind", "192.0.2.1:6800"], 1, &["192.0.2.1:6800"]);
 }

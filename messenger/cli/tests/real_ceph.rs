@@ -160,24 +160,32 @@ fn tickets_and_secrets_of_its_monitor_stay_good(cluster: &Cluster) {
 
 #[test]
 fn a_real_cluster_is_asked_over_kernel_tcp() {
-    let cluster = Cluster::start(2);
+    let mut cluster = Cluster::start(2);
     status_tells_fsid_and_health(&cluster, Over::KernelTcp);
     objects_are_the_same_to_rados_and_to_us(&cluster, Over::KernelTcp, &SIZES);
     no_ping_is_lost(&cluster, Over::KernelTcp, 10_000);
     failures_name_the_cause_and_the_way_out(&cluster, Over::KernelTcp);
+    all_the_same_over_msgr1(cluster.over_msgr1(), Over::KernelTcp, 10_000);
+}
+
+fn all_the_same_over_msgr1(cluster: &Cluster, over: Over, pings: u64) {
+    status_tells_fsid_and_health(cluster, over);
+    objects_are_the_same_to_rados_and_to_us(cluster, over, &SIZES);
+    no_ping_is_lost(cluster, over, pings);
 }
 
 #[test]
 fn a_real_cluster_is_asked_over_dpdk() {
-    let cluster = Cluster::start(1);
+    let mut cluster = Cluster::start(1);
     status_tells_fsid_and_health(&cluster, Over::Dpdk);
     objects_are_the_same_to_rados_and_to_us(&cluster, Over::Dpdk, &SIZES);
     no_ping_is_lost(&cluster, Over::Dpdk, 10_000);
+    all_the_same_over_msgr1(cluster.over_msgr1(), Over::Dpdk, 10_000);
 }
 
 #[test]
 fn a_real_cluster_with_cephx_is_asked_in_both_modes() {
-    let cluster = Cluster::start_with_cephx(1);
+    let mut cluster = Cluster::start_with_cephx(1);
     for (mode, sizes) in [("secure", SIZES.as_slice()), ("crc", &[LARGE])] {
         cluster.configure("admin", &cluster.keyring(), mode);
         for over in [Over::KernelTcp, Over::Dpdk] {
@@ -188,6 +196,16 @@ fn a_real_cluster_with_cephx_is_asked_in_both_modes() {
     }
     nobody_else_is_let_in(&cluster);
     tickets_and_secrets_of_its_monitor_stay_good(&cluster);
+    // Over msgr1 messages are signed, not sealed, and who insists on more is not talked to.
+    let cluster = cluster.over_msgr1();
+    fails_with(
+        &cluster.msgr(Over::KernelTcp, &["status"]),
+        &["msgr1 encrypts nothing", "ms_mon_client_mode"],
+    );
+    cluster.configure("admin", &cluster.keyring(), "crc");
+    for over in [Over::KernelTcp, Over::Dpdk] {
+        all_the_same_over_msgr1(cluster, over, 1_000);
+    }
 }
 
 #[test]

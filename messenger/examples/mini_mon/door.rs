@@ -1,11 +1,12 @@
 //! Who is let in: those whose keys are in a file.
 
+use crate::monitor::now;
 use messenger::auth::cephx::{LoginServer, TicketLifetimes};
 use messenger::auth::{Auth, AuthMethod, AuthRules, ConnectionMode, Keyring, Secrets};
 use std::error::Error;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 use zeroize::Zeroizing;
 
 /// Both, as the client prefers.
@@ -31,11 +32,6 @@ pub(crate) fn cephx(keyring: &Path) -> Result<Arc<Auth>, Box<dyn Error>> {
         }
     });
     Ok(auth)
-}
-
-/// The time that tickets go by.
-pub(crate) fn now() -> Duration {
-    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
 }
 
 fn random(bytes: &mut [u8]) {

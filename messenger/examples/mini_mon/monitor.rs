@@ -1,6 +1,6 @@
 //! What the monitor answers.
 
-use crate::{commands, door};
+use crate::commands;
 use messenger::auth::Auth;
 use messenger::{Connection, Dispatcher, Message};
 use messenger_ceph::{
@@ -8,6 +8,7 @@ use messenger_ceph::{
     MMonGetVersionReply, MMonMap, MMonSubscribe, MMonSubscribeAck, MPing, MonMap, Payload, kind,
 };
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 /// Peers with this feature renew no subscriptions, and wait for no confirmation.
 const FEATURE_STATEFUL_SUBSCRIPTIONS: u64 = 1 << 57;
@@ -59,7 +60,7 @@ impl Monitor {
         let number = connection.peer_name().map_or(0, |name| name.number);
         let number = u64::try_from(number).unwrap_or_default();
         let mut server = AuthServer::authenticated(identity, number);
-        let (reply, refusal) = server.answer(&self.auth, ask, number, door::now());
+        let (reply, refusal) = server.answer(&self.auth, ask, number, now());
         if let Some(refusal) = refusal {
             eprintln!("mini_mon: {connection}: {refusal}");
         }
@@ -120,6 +121,11 @@ impl Dispatcher for Monitor {
     fn handle_reset(&self, _: &Connection) -> bool {
         true // clients come and go
     }
+}
+
+/// The time that tickets go by.
+pub(crate) fn now() -> Duration {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
 }
 
 /// An error with its causes.

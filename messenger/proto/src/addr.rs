@@ -39,7 +39,7 @@ pub enum AddrType {
     None = 0,
     /// The first wire protocol, `v1:`.
     Legacy = 1,
-    /// This crate's wire protocol, `v2:`.
+    /// The second wire protocol, `v2:`.
     Msgr2 = 2,
     /// A client that listens nowhere, `any:`.
     Any = 3,
@@ -314,10 +314,17 @@ impl EntityAddrVec {
         self.0.contains(addr)
     }
 
-    /// The first msgr2 address, or the all-zero one: what connection races compare.
-    pub fn v2(&self) -> EntityAddr {
-        let v2 = self.iter().find(|addr| addr.kind == AddrType::Msgr2);
-        v2.copied().unwrap_or(EntityAddr::NONE)
+    /// The first address of a type, or the all-zero one.
+    pub fn of(&self, kind: AddrType) -> EntityAddr {
+        self.iter().find(|addr| addr.kind == kind).copied().unwrap_or(EntityAddr::NONE)
+    }
+
+    /// The address to dial: msgr2's if there is one, else msgr1's, else the all-zero one.
+    pub fn preferred(&self) -> EntityAddr {
+        match self.of(AddrType::Msgr2) {
+            EntityAddr::NONE => self.of(AddrType::Legacy),
+            v2 => v2,
+        }
     }
 
     /// Reads a vector, or a single address standing for one.
@@ -387,7 +394,7 @@ mod tests {
         // 0x0100 is 00 01 on the wire and so below 0x0001, which is 01 00.
         assert!(addr("v2:10.0.0.1:1/256") < addr("v2:10.0.0.1:1/1"));
         assert!(addr("v1:10.0.0.9:1/9") < addr("v2:10.0.0.1:1/0"));
-        assert_eq!(EntityAddrVec::from(addr("any:10.0.0.1:0/5")).v2(), EntityAddr::NONE);
+        assert_eq!(EntityAddrVec::from(addr("any:10.0.0.1:0/5")).preferred(), EntityAddr::NONE);
     }
 
     #[test]

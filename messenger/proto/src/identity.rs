@@ -1,10 +1,11 @@
 //! What all sessions of one messenger share: who we are, how we behave, what we allow.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::addr::EntityAddrVec;
+use crate::addr::{AddrType, EntityAddr, EntityAddrVec};
 use crate::auth::{Auth, AuthName};
 use crate::entity::EntityName;
 use crate::policy::PolicySet;
@@ -20,6 +21,9 @@ pub struct Identity {
     /// Our addresses. A client that listens nowhere has one `EntityAddr::unbound(nonce)`; blank IP
     /// addresses are filled per session with what the peer sees.
     pub addrs: EntityAddrVec,
+    /// Where we listen, nonces left out: the type of the address tells what is spoken with whom comes
+    /// there, either protocol where there are two. Where none is, it is msgr2.
+    pub listening: Vec<EntityAddr>,
     /// Session rules by type of peer.
     pub policies: PolicySet,
     /// What a peer may announce or make us keep.
@@ -37,12 +41,35 @@ pub struct Identity {
 }
 
 impl Identity {
+    /// Which protocols are spoken with whom comes to `local`; by its banner it chooses among them.
+    pub(crate) fn spoken_at(&self, local: SocketAddr) -> Spoken {
+        let speaks = |kind: AddrType| {
+            self.listening.iter().filter(|addr| addr.kind == kind).any(|addr| {
+                let listener = addr.with_ip_if_blank(local.ip()).socket;
+                listener == Some(local)
+            })
+        };
+        match (speaks(AddrType::Legacy), speaks(AddrType::Msgr2)) {
+            (true, true) => Spoken::Either,
+            (true, false) => Spoken::V1,
+            (false, _) => Spoken::V2,
+        }
+    }
+
     /// Every budget that received messages have to pass, each once.
     pub fn throttles(&self) -> Vec<&Arc<Throttle>> {
         let mut throttles = self.policies.throttles();
         throttles.extend(&self.dispatch_throttle);
         throttles
     }
+}
+
+/// What is spoken on a transport.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Spoken {
+    V1,
+    V2,
+    Either,
 }
 
 /// Upper bounds, each checked before anything is allocated for it.

@@ -5,7 +5,7 @@
 //!   session      one conversation with a peer: handshake, queues, faults, backoff, replay
 //!   auth         who the peer is
 //!   v2           the msgr2 wire: banner, frames, control payloads
-//!   v1           the msgr1 wire: handshake, messages; no session speaks it yet
+//!   v1           the msgr1 wire: handshake, messages
 //!   identity, policy, throttle, message, rx_buffers, addr, entity      the nouns
 //!   crc, denc    checksums and primitive encodings
 //! ```

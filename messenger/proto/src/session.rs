@@ -30,10 +30,10 @@ use std::time::{Duration, Instant};
 
 use arrayvec::ArrayVec;
 
-use crate::addr::EntityAddr;
+use crate::addr::{AddrType, EntityAddr};
 use crate::entity::EntityType;
 use crate::error::ProtocolError;
-use crate::identity::Identity;
+use crate::identity::{Identity, Spoken};
 use crate::message::{Message, PRIORITY_DEFAULT};
 use crate::policy::Policy;
 use crate::rx_buffers::RxBuffers;
@@ -56,6 +56,7 @@ mod ready;
 mod resume;
 mod transcript;
 mod transport;
+mod v1;
 
 pub use arbitrate::Decision;
 pub use event::{
@@ -66,7 +67,7 @@ pub use intercept::{Action, Interceptor, Step};
 pub use outbox::{GATHER_MAX, Gather};
 
 use queue::OutQueue;
-use transport::{Side, Transport};
+use transport::{Reading, Side, Transport};
 
 /// How long a read-ahead buffer is kept when nothing arrives.
 const READ_AHEAD_KEEP: Duration = Duration::from_secs(1);
@@ -93,6 +94,8 @@ pub struct Session {
     ack_due: bool,
     /// It was ready once.
     established: bool,
+    /// It never was ready, but the peer may think so: over msgr1 the acceptor is the last to know.
+    promised: bool,
     /// The next fault is the last one, whatever the policy says (contract C-6).
     disposable: bool,
     unblock: Unblock,
@@ -135,7 +138,7 @@ struct Numbers {
     global_seq: u64,
     /// The peer's, from its last ident.
     peer_global_seq: u64,
-    /// Reconnects so far.
+    /// Reconnects so far; over msgr1, times it opened.
     connect_seq: u64,
     /// The last message written.
     out_seq: u64,
@@ -181,7 +184,8 @@ impl Session {
         let mut session = Self::new(now, identity, policy, seed);
         session.peer.socket = Some(from);
         session.own_ip = Some(local.ip());
-        session.open(now, Side::Acceptor);
+        let spoken = session.identity.spoken_at(local);
+        session.open(now, Side::Acceptor, spoken);
         session
     }
 
@@ -200,6 +204,7 @@ impl Session {
             keepalive_acks: ArrayVec::new(),
             ack_due: false,
             established: false,
+            promised: false,
             disposable: false,
             unblock: Arc::new(|| ()),
             interceptor: None,
@@ -255,7 +260,11 @@ impl Session {
         match (news, &self.state) {
             (TransportNews::Opened { local }, State::Dialling { .. }) => {
                 self.own_ip = Some(local.ip());
-                self.open(now, Side::Dialler);
+                let spoken = match self.target {
+                    Some(EntityAddr { kind: AddrType::Legacy, .. }) => Spoken::V1,
+                    _ => Spoken::V2,
+                };
+                self.open(now, Side::Dialler, spoken);
             }
             (TransportNews::Opened { .. }, _) => {} // of a dial given up meanwhile
             (TransportNews::Refused, State::Dialling { .. }) => {
@@ -376,8 +385,13 @@ impl Session {
     /// [`Session::handle_received`], from bytes read ahead.
     pub fn resolve(&mut self, now: Instant, verdict: Verdict) -> Result<(), ProtocolError> {
         self.now = now;
-        self.judge(now, verdict);
-        self.advance(now)
+        match self.judge(now, verdict) {
+            Ok(()) => self.advance(now),
+            Err(error) => {
+                self.fault(now, Fault::Protocol(error.clone()));
+                Err(error)
+            }
+        }
     }
 
     /// What happened, in order; a shell asks until there is nothing more.
@@ -484,8 +498,9 @@ impl Session {
         }
     }
 
-    /// A transport is there: both sides send their banner at once.
-    fn open(&mut self, now: Instant, side: Side) {
+    /// A transport is there: both sides send their banner at once, but who speaks either protocol
+    /// lets the peer choose.
+    fn open(&mut self, now: Instant, side: Side, spoken: Spoken) {
         let options = &self.identity.options;
         let deadline = match self.state {
             State::Dialling { deadline } => deadline,
@@ -494,6 +509,21 @@ impl Session {
         let transport = Box::new(Transport::new(side, options, &self.identity.limits));
         self.progress = now;
         self.state = State::Open { transport, deadline };
+        match spoken {
+            Spoken::V1 => self.begin_v1(),
+            Spoken::V2 => self.begin_v2(),
+            Spoken::Either => {
+                if let Some(transport) = self.transport() {
+                    transport.reading = Reading::EitherBanner;
+                }
+            }
+        }
+    }
+
+    fn begin_v2(&mut self) {
+        if let Some(transport) = self.transport() {
+            transport.reading = Reading::BannerPrefix;
+        }
         // An acceptor has no interceptor yet, see `set_interceptor`.
         if self.passes(Step::ClientBanner) {
             let banner = self.identity.options.banner();

@@ -2,6 +2,7 @@
 
 use crate::cast::Cast;
 use crate::history::{Event, History, Wish};
+use crate::host::host_of;
 use crate::label::{Label, Lane, StreamId};
 use crate::{HostId, Life};
 use messenger::{Connection, Dispatcher, Message};
@@ -73,8 +74,7 @@ impl Application {
 
     /// Its newest connection to a host that can be sent on.
     pub fn connection_to(&self, host: HostId) -> Option<Connection> {
-        let name = self.cast.name(host);
-        let is_it = |c: &&Connection| c.peer_name() == Some(name) && !c.is_down();
+        let is_it = |c: &&Connection| host_of(c) == Some(host) && !c.is_down();
         self.state().connections.iter().rev().find(is_it).cloned()
     }
 
@@ -125,7 +125,7 @@ impl Application {
         }
         self.history().deliver(self.life, self.host, connection, &message);
         if let Some(label) = Label::of(&message).filter(|label| label.wants_reply) {
-            let from = connection.peer_name().map(|name| name.number as usize);
+            let from = host_of(connection);
             let len = message.data.len() as u32 % REPLY_LEN_MAX; // below the bound
             let parcel = Parcel { lane: label.lane, len, wants_reply: false };
             if let Some(from) = from {

@@ -13,6 +13,7 @@
 //! * a connection's first message comes after the news that it is usable, and after its reset or
 //!   mark-down none is dispatched.
 
+use crate::host::host_of;
 use crate::label::{Label, Lane, StreamId};
 use crate::{HostId, Life};
 use messenger::{Clock, Connection, Message};
@@ -216,13 +217,12 @@ impl History {
     /// The host at the other end, as far as it is known.
     fn peer_of(&self, life: Life, connection: &Connection) -> Option<HostId> {
         let own = own(life, connection);
-        let named = connection.peer_name().map(|name| name.number as usize);
-        named.or_else(|| self.streams.get(&own).map(|stream| stream.wish.to))
+        host_of(connection).or_else(|| self.streams.get(&own).map(|stream| stream.wish.to))
     }
 
     fn excuse(&mut self, life: Life, host: HostId, connection: &Connection, was_usable: bool) {
         let own = own(life, connection);
-        let peer = connection.peer_name().filter(|_| was_usable).map(|name| name.number as usize);
+        let peer = host_of(connection).filter(|_| was_usable);
         for (id, stream) in &mut self.streams {
             if *id == own {
                 stream.excuse();

@@ -5,8 +5,8 @@ use crate::cast::Cast;
 use crate::history::History;
 use crate::{HostId, Life};
 use messenger::{
-    Clock, Config, DispatcherPriority, DriveOptions, Driven, EntityAddrVec, EntityType, Messenger,
-    Throttle,
+    AddrType, Clock, Config, Connection, DispatcherPriority, DriveOptions, Driven, EntityAddr,
+    EntityAddrVec, EntityType, Messenger, Throttle,
 };
 use netstack::IpCidr;
 use netstack::device::sim::SimNet;
@@ -36,6 +36,8 @@ pub struct Tuning {
     pub throttle_bytes: u64,
     /// Budget for the number of them; 0: unlimited.
     pub throttle_messages: u64,
+    /// What servers speak: msgr2, or msgr1.
+    pub protocol: AddrType,
     /// Each process of a host has the same nonce, as monitors have; else a random one.
     pub keeps_nonce: bool,
     /// Longest time a turn of a worker takes; the others go on meanwhile.
@@ -78,6 +80,7 @@ impl Default for Tuning {
             native,
             throttle_bytes: 0,
             throttle_messages: 0,
+            protocol: AddrType::Msgr2,
             keeps_nonce: false,
             turn_time_max: Duration::ZERO,
         }
@@ -157,7 +160,9 @@ impl Host {
             }
             messenger.add_dispatcher_tail(app.clone(), DispatcherPriority::DEFAULT)?;
             if kind != EntityType::Client {
-                messenger.bind(SocketAddr::new(ip(self.index).into(), PORT))?;
+                let socket = Some(SocketAddr::new(ip(self.index).into(), PORT));
+                let addr = EntityAddr { kind: tuning.protocol, nonce: 0, socket };
+                messenger.bindv(&addr.into(), None)?;
             }
             messenger.start()
         };
@@ -266,6 +271,16 @@ impl Process {
 /// A host's address.
 fn ip(host: HostId) -> Ipv4Addr {
     Ipv4Addr::new(10, 0, 0, host as u8 + 1)
+}
+
+/// The host at the other end, once it introduced itself; over msgr1 servers do not tell their numbers.
+pub(crate) fn host_of(connection: &Connection) -> Option<HostId> {
+    let number = connection.peer_name()?.number;
+    let socket = connection.peer_addrs().first().and_then(|addr| addr.socket);
+    match socket.map(|socket| socket.ip()) {
+        Some(IpAddr::V4(v4)) => Some(usize::from(v4.octets()[3]) - 1),
+        _ => usize::try_from(number).ok(), // ourselves
+    }
 }
 
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

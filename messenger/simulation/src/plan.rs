@@ -133,7 +133,7 @@ impl Plan {
     pub fn new(seed: u64) -> Self {
         let mut draw = Draw::new(seed);
         let cast = draw.cast();
-        let tuning = draw.tuning();
+        let tuning = draw.tuning(&cast);
         let mut actions = author::write(draw, &cast);
         actions.sort_by_key(|(at, _)| *at);
         Self { seed, cast, tuning, actions }

@@ -17,6 +17,8 @@ const NONCE_STEP: u32 = 1_000_000;
 /// An address we listen at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Bound {
+    /// Which protocol is spoken there; two of them share a socket if both are.
+    pub(super) kind: AddrType,
     /// Where the workers listen.
     pub(super) local: SocketAddr,
     /// Where peers are told to come.
@@ -37,11 +39,13 @@ impl Messenger {
     }
 
     /// Binds several addresses, all or none (M-8). A blank one stands for any address of the family
-    /// that `ms_bind_ipv6` chooses. Peers are told to come to `public` if that is given: the ports
+    /// that `ms_bind_ipv6` chooses. The type of an address says which protocol is spoken there: two
+    /// of one IP address and port make a listener that speaks either, as the peer's banner has it.
+    /// Peers are told to come to `public` if that is given: the ports
     /// bound go to those of its addresses that have none, in their order; nonces are ours.
     ///
     /// # Errors
-    /// As [`Messenger::bind`]; [`Error::AddrType`] for an address that is not msgr2's;
+    /// As [`Messenger::bind`]; [`Error::AddrType`] for an address that is neither msgr2's nor msgr1's;
     /// [`Error::PublicAddrs`] if there are not as many public addresses as local ones.
     pub fn bindv(
         &self,
@@ -52,15 +56,18 @@ impl Messenger {
         if self.shell.runs_current_thread() {
             return Err(Error::OwnThread("bind"));
         }
-        let foreign = addrs.iter().find(|addr| addr.kind != AddrType::Msgr2);
-        if let Some(addr) = foreign {
+        let spoken = [AddrType::Msgr2, AddrType::Legacy];
+        if let Some(addr) = addrs.iter().find(|addr| !spoken.contains(&addr.kind)) {
             return Err(Error::AddrType(*addr));
         }
         if public.is_some_and(|public| public.iter().count() != addrs.iter().count()) {
             return Err(Error::PublicAddrs);
         }
         let wanted = addrs.iter().map(|addr| addr.socket.unwrap_or_else(|| self.blank()));
-        let mut bound = self.bind_all(wanted, &[])?;
+        let locals = self.bind_all(&wanted.collect::<Vec<_>>(), None)?;
+        let bound = locals.into_iter().zip(addrs.iter());
+        let mut bound: Vec<Bound> =
+            bound.map(|(local, addr)| Bound { kind: addr.kind, local, public: local }).collect();
         for (bound, public) in bound.iter_mut().zip(public.into_iter().flat_map(|p| p.iter())) {
             if let Some(socket) = public.socket {
                 let port = if socket.port() == 0 { bound.local.port() } else { socket.port() };
@@ -87,16 +94,17 @@ impl Messenger {
         let old = std::mem::take(&mut self.lock().bound);
         self.unlisten_and_wait(None);
         endpoint.registry.all().iter().for_each(Connection::close);
-        let taken = old.iter().map(|bound| bound.local.port());
-        let avoid: Vec<u16> = avoid.iter().copied().chain(taken).collect();
-        let wanted = old.iter().map(|bound| SocketAddr::new(bound.local.ip(), 0));
-        let outcome = self.bind_all(wanted, &avoid);
+        let left: Vec<SocketAddr> = old.iter().map(|bound| bound.local).collect();
+        let ports = left.iter().map(SocketAddr::port);
+        let avoid: Vec<u16> = avoid.iter().copied().chain(ports).collect();
+        let outcome = self.bind_all(&left, Some(&avoid));
         let bound = outcome.as_ref().map_or_else(
             |_| Vec::new(),
-            |bound| {
-                let moved = bound.iter().zip(&old).map(|(bound, old)| Bound {
-                    local: bound.local,
-                    public: SocketAddr::new(old.public.ip(), bound.local.port()),
+            |locals| {
+                let moved = locals.iter().zip(&old).map(|(local, old)| Bound {
+                    kind: old.kind,
+                    local: *local,
+                    public: SocketAddr::new(old.public.ip(), local.port()),
                 });
                 moved.collect()
             },
@@ -140,7 +148,7 @@ impl Messenger {
         change(&mut life);
         life.nonce = life.nonce.wrapping_add(NONCE_STEP).max(1);
         let addrs = life.addrs();
-        endpoint.set_addrs(addrs.clone());
+        endpoint.set_addrs(addrs.clone(), life.listening());
         drop(life); // the callback may call us
         endpoint.tell_loopback();
         Ok(addrs)
@@ -155,21 +163,27 @@ impl Messenger {
         SocketAddr::new(any, 0)
     }
 
+    /// Listens at each of the addresses, or at none, and says where. Told which ports to avoid it
+    /// moves: to the same IP addresses, but other ports. What is wanted twice is bound once.
     fn bind_all(
         &self,
-        wanted: impl Iterator<Item = SocketAddr>,
-        avoid: &[u16],
-    ) -> Result<Vec<Bound>, Error> {
-        let mut bound: Vec<Bound> = Vec::new();
+        wanted: &[SocketAddr],
+        avoid: Option<&[u16]>,
+    ) -> Result<Vec<SocketAddr>, Error> {
+        let mut bound: Vec<SocketAddr> = Vec::new();
         for addr in wanted {
-            let outcome = match addr.port() {
-                0 => self.bind_some_port(addr, avoid),
-                _ => self.bind_port(addr),
+            let is_shared = |before: &SocketAddr| before == addr && addr.port() != 0;
+            let outcome = match wanted[..bound.len()].iter().position(is_shared) {
+                Some(at) => Ok(bound[at]),
+                None if avoid.is_some() || addr.port() == 0 => {
+                    self.bind_some_port(*addr, avoid.unwrap_or_default())
+                }
+                None => self.bind_port(*addr),
             };
             match outcome {
-                Ok(local) => bound.push(Bound { local, public: local }),
+                Ok(local) => bound.push(local),
                 Err(error) => {
-                    bound.iter().for_each(|bound| self.unlisten_and_wait(Some(bound.local)));
+                    bound.iter().for_each(|local| self.unlisten_and_wait(Some(*local)));
                     return Err(error);
                 }
             }

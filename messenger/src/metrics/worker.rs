@@ -21,6 +21,7 @@ pub(crate) struct Counters {
     pub(crate) send_dropped: u64,
     pub(crate) accept_failures: u64,
     pub(crate) accept_refused: u64,
+    pub(crate) accept_refused_bytes: u64,
     pub(crate) dial_failures: u64,
     pub(crate) turns: u64,
     /// Turns in which no socket, timer, command or poller had anything.
@@ -116,6 +117,7 @@ impl Counters {
             ("msgr_dial_failures", self.dial_failures),
             ("msgr_accept_failures", self.accept_failures),
             ("msgr_accept_refused", self.accept_refused),
+            ("msgr_accept_refused_bytes", self.accept_refused_bytes),
             ("connection_ready_timeouts", sessions.ready_timeouts),
             ("connection_idle_timeouts", sessions.idle_timeouts),
             ("worker_turns", self.turns),

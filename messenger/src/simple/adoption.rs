@@ -91,6 +91,8 @@ impl Reader {
         self.pipe.change(&self.connection, |state, now| {
             if let Seat::Here(session) = &mut state.seat {
                 log_fault(&self.connection, session.resolve(now, verdict));
+                // Others find it by its addresses from now, though over msgr1 it is not ready yet.
+                self.connection.set_facts(session.peer());
             }
         });
     }

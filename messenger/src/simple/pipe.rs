@@ -20,7 +20,7 @@ use super::reader::Reader;
 use super::writer::Writer;
 use crate::accounts::Accounts;
 use crate::connection::{Connection, Flag, SendError};
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Endpoint, Refused};
 use crate::error::Error;
 use crate::injection::Injector;
 use crate::shell::Wanted;
@@ -100,9 +100,9 @@ impl Pipe {
         stream: TcpStream,
         from: SocketAddr,
     ) {
-        if Self::try_accept(simple, endpoint, stream, from).is_none() {
-            tracing::debug!(%from, "connection refused: no more are taken");
-            simple.count(|counters| counters.accept_refused += 1);
+        if let Err(why) = Self::try_accept(simple, endpoint, stream, from) {
+            tracing::debug!(%from, ?why, "connection refused: no more are taken");
+            simple.count(|counters| why.count(counters));
         }
     }
 
@@ -111,11 +111,9 @@ impl Pipe {
         endpoint: &Arc<Endpoint>,
         stream: TcpStream,
         from: SocketAddr,
-    ) -> Option<()> {
-        let local = stream.local_addr().ok()?;
-        if !endpoint.begin_accepting() {
-            return None;
-        }
+    ) -> Result<(), Refused> {
+        let local = stream.local_addr().map_err(|_| Refused::Connections)?;
+        endpoint.begin_accepting()?;
         let (now, seed) = (Instant::now(), simple.draw());
         let session = Session::accept(now, endpoint.identity(), from, local, seed);
         let facts = session.peer().clone();
@@ -123,9 +121,9 @@ impl Pipe {
         let connection = Connection::with_pipe(endpoint, Arc::clone(&pipe), facts, false);
         if endpoint.registry.insert(connection.clone()).is_err() {
             endpoint.end_accepting();
-            return None;
+            return Err(Refused::Connections);
         }
-        pipe.start(&connection, endpoint).ok()
+        pipe.start(&connection, endpoint).map_err(|_| Refused::Connections)
     }
 
     fn new(simple: &Arc<Simple>, mut session: Session, link: Link, accepting: bool) -> Arc<Self> {

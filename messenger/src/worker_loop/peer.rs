@@ -7,7 +7,7 @@ use super::{Dial, Fate, READ_BYTES_PER_TURN, SEND_BYTES_PER_TURN, Target, Tools}
 use crate::accounts::Accounts;
 use crate::connection::{Connection, Flag};
 use crate::dispatch_queue::News;
-use crate::endpoint::{Delivered, Endpoint};
+use crate::endpoint::{Delivered, Endpoint, Refused};
 use crate::event_center::TimerId;
 use crate::injection::Injector;
 use crate::registry::RegistryClosed;
@@ -94,12 +94,12 @@ impl Peer {
     ) -> Option<Self> {
         let Accepted { socket, from, endpoint } = accepted;
         let local = tools.worker.local_addr(&socket);
-        let admitted = endpoint.begin_accepting();
-        let (true, Ok(local)) = (admitted, local) else {
-            if admitted {
-                endpoint.end_accepting();
-            }
-            return refuse(now, socket, from, tools);
+        if let Err(why) = endpoint.begin_accepting() {
+            return refuse(now, socket, from, why, tools);
+        }
+        let Ok(local) = local else {
+            endpoint.end_accepting();
+            return refuse(now, socket, from, Refused::Connections, tools);
         };
         let seed = tools.seeds.draw();
         let session = Session::accept(now, endpoint.identity(), from, local, seed);
@@ -108,7 +108,7 @@ impl Peer {
         let connection = Connection::new(&endpoint, gate, facts, false);
         if endpoint.registry.insert(connection.clone()).is_err() {
             endpoint.end_accepting();
-            return refuse(now, socket, from, tools);
+            return refuse(now, socket, from, Refused::Connections, tools);
         }
         tools.gate.add_reference();
         let mut peer = Self::new(key, session, connection, endpoint, tools);
@@ -400,6 +400,8 @@ impl Peer {
             },
         };
         let outcome = self.session.resolve(now, verdict);
+        // Others find it by its addresses from now, though over msgr1 it is not ready yet.
+        self.connection.set_facts(self.session.peer());
         self.log_fault(outcome);
     }
 
@@ -666,10 +668,11 @@ fn refuse<W: Worker>(
     now: Instant,
     socket: ConnectedSocket,
     from: SocketAddr,
+    why: Refused,
     tools: &mut Tools<W>,
 ) -> Option<Peer> {
-    tracing::debug!(%from, "connection refused: no more are taken");
-    tools.counters.accept_refused += 1;
+    tracing::debug!(%from, ?why, "connection refused: no more are taken");
+    why.count(&mut tools.counters);
     tools.worker.close(now, socket, true);
     None
 }

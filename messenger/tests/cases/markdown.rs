@@ -94,9 +94,7 @@ pub fn case_24_markdown(net: &impl Net) {
         let messenger = net.messenger(plan.end, plan.name, ceph_config());
         messenger.set_default_policy(plan.policy).unwrap();
         messenger.add_dispatcher_tail(dispatcher.clone(), DispatcherPriority::DEFAULT).unwrap();
-        for _ in 0..plan.addrs {
-            messenger.bind((net.ip(plan.end), 0).into()).unwrap();
-        }
+        plan.listens.bind(net, plan.end, &messenger);
         messenger.start().unwrap();
         let addrs = messenger.addrs();
         Host { messenger: Arc::new(messenger), recorder: Arc::default(), addrs }

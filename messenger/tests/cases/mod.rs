@@ -13,7 +13,7 @@ pub mod sessions;
 pub mod stress;
 
 use crate::common::steps::Steps;
-use crate::common::{Host, Net, Plan, Recorder, Saw, config, ping, send, tally};
+use crate::common::{Host, Listens, Net, Plan, Recorder, Saw, config, ping, send, tally};
 use messenger::{Config, Connection, Policy};
 use std::time::Duration;
 
@@ -57,8 +57,8 @@ pub fn client(net: &impl Net, recorder: Recorder, policy: Policy) -> (Host, Step
 pub fn bound_client(net: &impl Net, recorder: Recorder, policy: Policy) -> (Host, Steps) {
     let steps = Steps::default();
     let plan = Plan::client(recorder, policy);
-    let (addrs, nonce) = (1, Some(2));
-    let plan = Plan { steps: Some(&steps), config: ceph_config(), addrs, nonce, ..plan };
+    let (listens, nonce) = (Listens::One, Some(2));
+    let plan = Plan { steps: Some(&steps), config: ceph_config(), listens, nonce, ..plan };
     (plan.start(net), steps)
 }
 

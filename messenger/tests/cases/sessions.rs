@@ -2,7 +2,7 @@
 
 use super::{answering, assert_one, client, counting, end, round_trip, server};
 use crate::common::{Host, Net, Saw, eventually, ping, send, tally};
-use messenger::{ConnectOptions, Connection, EntityType, Policy, Step};
+use messenger::{AddrType, ConnectOptions, Connection, EntityType, Policy, Step};
 
 /// A connection of its own to S.
 fn connect_anonymous(c: &Host, s: &Host) -> Connection {
@@ -19,7 +19,11 @@ pub fn case_11_stateful(net: &impl Net) {
     assert_one(&first, "#11");
     let find_session = || {
         let options = ConnectOptions::default();
-        s.messenger.connect_to(EntityType::Client, &c.messenger.addrs(), options).unwrap()
+        let mut addrs = c.messenger.addrs();
+        if net.protocol() == AddrType::Legacy {
+            addrs.0[0].kind = AddrType::Legacy; // all there is over msgr1
+        }
+        s.messenger.connect_to(EntityType::Client, &addrs, options).unwrap()
     };
     let session = find_session();
     assert_eq!(session, s.recorder.accepted()[0]);

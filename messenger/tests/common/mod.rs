@@ -4,8 +4,9 @@
 
 use messenger::auth::Auth;
 use messenger::{
-    Config, ConnectOptions, Connection, Dispatcher, DispatcherPriority, EntityAddrVec, EntityName,
-    EntityType, Message, Messenger, MsType, Policy, SendError, Workers, WorkersOptions, msg_type,
+    AddrType, Config, ConnectOptions, Connection, Dispatcher, DispatcherPriority, EntityAddr,
+    EntityAddrVec, EntityName, EntityType, Message, Messenger, MsType, Policy, SendError, Workers,
+    WorkersOptions, msg_type,
 };
 use netstack::posix::{PosixConfig, PosixStack};
 use std::net::{IpAddr, SocketAddr};
@@ -37,6 +38,25 @@ pub trait Net {
     fn messenger(&self, end: End, name: EntityName, config: Config) -> Messenger;
     /// An address of that host. The servers' is below the clients' unless they are the same.
     fn ip(&self, end: End) -> IpAddr;
+    /// Which protocol servers speak.
+    fn protocol(&self) -> AddrType {
+        AddrType::Msgr2
+    }
+}
+
+/// The same hosts, whose servers speak msgr1.
+pub struct OverV1<N>(pub N);
+
+impl<N: Net> Net for OverV1<N> {
+    fn messenger(&self, end: End, name: EntityName, config: Config) -> Messenger {
+        self.0.messenger(end, name, config)
+    }
+    fn ip(&self, end: End) -> IpAddr {
+        self.0.ip(end)
+    }
+    fn protocol(&self) -> AddrType {
+        AddrType::Legacy
+    }
 }
 
 /// Both on this machine's loopback interface, on workers.
@@ -382,6 +402,32 @@ pub fn config() -> Config {
     }
 }
 
+/// Where a [`Host`] can be dialled, on ports nobody has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Listens {
+    Nowhere,
+    /// At an address of its net's protocol.
+    One,
+    /// At an address of each protocol, msgr2's first.
+    Both,
+}
+
+impl Listens {
+    pub fn bind(self, net: &(impl Net + ?Sized), end: End, messenger: &Messenger) {
+        match self {
+            Self::Nowhere => {}
+            Self::One => bind(net, end, messenger, &[net.protocol()]),
+            Self::Both => bind(net, end, messenger, &[AddrType::Msgr2, AddrType::Legacy]),
+        }
+    }
+}
+
+fn bind(net: &(impl Net + ?Sized), end: End, messenger: &Messenger, kinds: &[AddrType]) {
+    let socket = Some(SocketAddr::new(net.ip(end), 0));
+    let addrs = kinds.iter().map(|kind| EntityAddr { kind: *kind, nonce: 0, socket }).collect();
+    messenger.bindv(&EntityAddrVec(addrs), None).unwrap();
+}
+
 /// What a [`Host`] is made of.
 pub struct Plan<'a> {
     pub end: End,
@@ -391,8 +437,8 @@ pub struct Plan<'a> {
     pub recorder: Recorder,
     /// Where its connections can be stopped.
     pub steps: Option<&'a steps::Steps>,
-    /// How many addresses it binds; 0: it cannot be dialled.
-    pub addrs: usize,
+    /// How it can be dialled.
+    pub listens: Listens,
     /// Decides races; random if absent.
     pub nonce: Option<u32>,
     /// How it authenticates; as its configuration says if absent.
@@ -403,14 +449,14 @@ impl Plan<'_> {
     /// An OSD with one address.
     pub fn server(recorder: Recorder, policy: Policy) -> Self {
         let (end, name) = (End::Server, EntityName::new(EntityType::Osd, 0));
-        let (config, steps, addrs, nonce, auth) = (config(), None, 1, None, None);
-        Self { end, name, config, policy, recorder, steps, addrs, nonce, auth }
+        let (config, steps, listens, nonce, auth) = (config(), None, Listens::One, None, None);
+        Self { end, name, config, policy, recorder, steps, listens, nonce, auth }
     }
 
     /// A client that only dials.
     pub fn client(recorder: Recorder, policy: Policy) -> Self {
         let (end, name) = (End::Client, EntityName::new(EntityType::Client, 4100));
-        Self { end, name, addrs: 0, ..Self::server(recorder, policy) }
+        Self { end, name, listens: Listens::Nowhere, ..Self::server(recorder, policy) }
     }
 
     /// Sets it up and starts it.
@@ -428,9 +474,7 @@ impl Plan<'_> {
         }
         let recorder = Arc::new(self.recorder);
         messenger.add_dispatcher_tail(recorder.clone(), DispatcherPriority::DEFAULT).unwrap();
-        for _ in 0..self.addrs {
-            messenger.bind(SocketAddr::new(net.ip(self.end), 0)).unwrap();
-        }
+        self.listens.bind(net, self.end, &messenger);
         messenger.start().unwrap();
         let addrs = messenger.addrs();
         Host { messenger: Arc::new(messenger), recorder, addrs }

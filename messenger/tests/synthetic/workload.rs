@@ -3,7 +3,7 @@
 use super::ledger::{Ledger, Totals};
 use super::party::{Party, Payload, UNTRACKED, Who};
 use super::{Mix, Shape};
-use crate::common::{End, Net};
+use crate::common::{End, Listens, Net};
 use bytes::Bytes;
 use messenger::{
     Config, ConnectOptions, Connection, DispatcherPriority, EntityName, EntityType, Message,
@@ -78,7 +78,7 @@ impl Workload {
             let party = Party { ledger: ledger.clone(), dispatching: shape.dispatching, random };
             messenger.add_dispatcher_tail(Arc::new(party), DispatcherPriority::DEFAULT)?;
             if is_server || shape.is_between_peers() {
-                messenger.bind((net.ip(end), 0).into())?;
+                Listens::One.bind(net, end, &messenger);
             }
             messenger.start()?;
             messengers.push(messenger);

@@ -255,12 +255,9 @@ impl Frame for Mbuf {
 }
 
 #[cfg(test)]
-#[path = "../../tests/page/mod.rs"]
-mod page;
-
-#[cfg(test)]
 mod tests {
     use super::*;
+    use crate::device::page;
 
     fn ring() -> DpdkConfig {
         let vdev = "net_ring0".parse().unwrap();

@@ -10,11 +10,14 @@
 //! The format is pcapng (draft-ietf-opsawg-pcapng) with one interface, nanosecond time stamps and
 //! the direction of each frame. Received frames are recorded as they are handed out, sent ones
 //! once the device has taken them. A write that fails ends the recording, with one warning and a
-//! counter; it never holds up a frame. The writer is called once a burst, so give it a
-//! [`BufWriter`](std::io::BufWriter); it is flushed when the device is dropped.
+//! counter; it never holds up a frame. The writer is called once a burst, so it had better be
+//! buffered, as a [`CaptureFile`] is; it is flushed when the device is dropped.
 
 use std::fmt;
-use std::io::{self, Write};
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufWriter, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use super::{Burst, DeviceInfo, Frame, PacketDevice};
@@ -31,6 +34,8 @@ const OPTION_TIME_RESOLUTION: u16 = 9;
 const OPTION_PACKET_FLAGS: u16 = 2;
 /// Time stamps count 10^-9 seconds.
 const NANOSECONDS: u8 = 9;
+/// Payloads are nobody else's business.
+const FILE_MODE: u32 = 0o600;
 
 /// Which way a frame went, as the packet flags option says it.
 #[derive(Clone, Copy)]
@@ -181,6 +186,48 @@ impl<D: fmt::Debug, W: Write> fmt::Debug for PcapDevice<D, W> {
     }
 }
 
+/// A file to record to, with a limit of bytes. What would pass it is refused whole, so a recording
+/// that gets there ends with its last whole burst.
+#[derive(Debug)]
+pub struct CaptureFile {
+    file: BufWriter<File>,
+    left: u64,
+    limit: u64,
+}
+
+impl CaptureFile {
+    /// Makes the file, which only its owner can read, or empties the one that is there.
+    ///
+    /// # Errors
+    /// If it cannot be made.
+    pub fn create(path: &Path, limit_bytes: u64) -> io::Result<Self> {
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(true).mode(FILE_MODE);
+        let file = BufWriter::new(options.open(path)?);
+        Ok(Self { file, left: limit_bytes, limit: limit_bytes })
+    }
+}
+
+impl Write for CaptureFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.write_all(bytes)?;
+        Ok(bytes.len())
+    }
+
+    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let Some(left) = self.left.checked_sub(bytes.len() as u64) else {
+            let reason = format!("the limit of {} bytes is reached", self.limit);
+            return Err(io::Error::new(io::ErrorKind::FileTooLarge, reason));
+        };
+        self.left = left;
+        self.file.write_all(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
 fn section_header(out: &mut Vec<u8>) {
     block(out, SECTION_HEADER, |out| {
         out.extend(BYTE_ORDER.to_le_bytes());
@@ -247,16 +294,17 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::device::page;
     use crate::device::sim::{SimDevice, SimFrame, SimNet, SimPort, WhenFull};
 
-    /// A file that can be read while it is written, and that breaks when it is full.
+    /// Memory that can be read while it is written, and that breaks when it is full.
     #[derive(Clone, Default)]
-    struct File {
+    struct Memory {
         bytes: Arc<Mutex<Vec<u8>>>,
         room: Option<usize>,
     }
 
-    impl Write for File {
+    impl Write for Memory {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
             let mut file = self.bytes.lock().unwrap();
             if self.room.is_some_and(|room| file.len() + bytes.len() > room) {
@@ -298,13 +346,17 @@ mod tests {
     }
 
     /// Reads a whole recording, strictly.
-    fn read(file: &File) -> (String, Vec<Record>) {
-        let bytes = file.bytes.lock().unwrap().clone();
+    fn read(file: &Memory) -> (String, Vec<Record>) {
+        let bytes = file.bytes.lock().unwrap();
+        read_bytes(&bytes)
+    }
+
+    fn read_bytes(bytes: &[u8]) -> (String, Vec<Record>) {
         let (mut name, mut records, mut at) = (String::new(), Vec::new(), 0);
         while at < bytes.len() {
-            let (kind, len) = (u32_at(&bytes, at), u32_at(&bytes, at + 4) as usize);
+            let (kind, len) = (u32_at(bytes, at), u32_at(bytes, at + 4) as usize);
             assert_eq!(len % 4, 0);
-            assert_eq!(u32_at(&bytes, at + len - 4) as usize, len, "both lengths agree");
+            assert_eq!(u32_at(bytes, at + len - 4) as usize, len, "both lengths agree");
             let body = &bytes[at + 8..at + len - 4];
             match kind {
                 SECTION_HEADER => {
@@ -335,7 +387,7 @@ mod tests {
     }
 
     /// A cable whose first end is recorded to `file` and whose second takes three frames.
-    fn recorded(file: &File, start: Instant) -> (PcapDevice<SimDevice, File>, SimDevice) {
+    fn recorded(file: &Memory, start: Instant) -> (PcapDevice<SimDevice, Memory>, SimDevice) {
         let narrow = SimPort { ring_frames: 3, when_full: WhenFull::Wait, ..SimPort::new(2) };
         let (_, mut devices) = SimNet::new(0, &[SimPort::new(1), narrow]);
         let (b, a) = (devices.pop().unwrap().remove(0), devices.pop().unwrap().remove(0));
@@ -354,7 +406,7 @@ mod tests {
 
     #[test]
     fn what_passes_is_recorded_once_with_time_and_direction() {
-        let (file, start) = (File::default(), Instant::now());
+        let (file, start) = (Memory::default(), Instant::now());
         let (mut a, mut b) = recorded(&file, start);
         let (first, second) = (start + Duration::from_nanos(5), start + Duration::from_secs(2));
         let mut out = burst(&mut a, &[60, 61, 62, 63]);
@@ -369,6 +421,7 @@ mod tests {
         a.rx_burst(second, &mut received);
         assert_eq!(received.len(), 2);
         assert_eq!(a.counters()[0], ("pcap_frames_written", 5));
+        page::assert_tells("transport-N: recording", &a.counters().map(|(name, _)| name));
         drop(a);
         let record = |at: u64, len: u8, direction| Record {
             stamp: 1_700_000_000_000_000_000 + at,
@@ -389,7 +442,7 @@ mod tests {
 
     #[test]
     fn a_failed_write_ends_the_recording_and_not_the_traffic() {
-        let (mut file, start) = (File::default(), Instant::now());
+        let (mut file, start) = (Memory::default(), Instant::now());
         file.room = Some(300);
         let (mut a, mut b) = recorded(&file, start);
         for _ in 0..6 {
@@ -412,8 +465,32 @@ mod tests {
     }
 
     #[test]
+    fn a_file_ends_before_its_limit_with_a_whole_frame() {
+        const LIMIT: u64 = 500;
+        let dir = std::env::temp_dir().join(format!("netstack-pcap-{}", std::process::id()));
+        let start = Instant::now();
+        let (_, mut devices) = SimNet::new(0, &[SimPort::new(1), SimPort::new(2)]);
+        let file = CaptureFile::create(&dir, LIMIT).unwrap();
+        let device = devices.remove(0).remove(0);
+        let mut device = PcapDevice::new(device, file, (start, UNIX_EPOCH)).unwrap();
+        for _ in 0..9 {
+            let mut out = burst(&mut device, &[60]);
+            device.tx_burst(start, &mut out);
+        }
+        let counters = device.counters();
+        assert_eq!(counters[1], ("pcap_write_failures", 1));
+        drop(device);
+        let bytes = std::fs::read(&dir).unwrap();
+        std::fs::remove_file(&dir).unwrap();
+        assert!(bytes.len() as u64 <= LIMIT, "{}", bytes.len());
+        let (_, records) = read_bytes(&bytes);
+        assert_eq!(records.len() as u64, counters[0].1);
+        assert!((1..9).contains(&records.len()));
+    }
+
+    #[test]
     fn a_moment_before_the_anchor_has_a_stamp_too() {
-        let (file, start) = (File::default(), Instant::now());
+        let (file, start) = (Memory::default(), Instant::now());
         let (a, _b) = recorded(&file, start + Duration::from_secs(1));
         assert_eq!(a.stamp(start), 1_699_999_999_000_000_000);
     }

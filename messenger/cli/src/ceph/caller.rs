@@ -9,9 +9,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use anyhow::{Context, Result};
+use messenger::auth::Auth;
 use messenger::{
-    Config, ConnectOptions, Connection, Dispatcher, DispatcherPriority, EntityAddrVec, EntityName,
-    EntityType, Message, Messenger, Policy,
+    AddrType, Config, ConnectOptions, Connection, Dispatcher, DispatcherPriority, EntityAddr,
+    EntityAddrVec, EntityName, EntityType, Message, Messenger, Policy,
 };
 
 /// Under what name clients without a number authenticate, unless the configuration has another.
@@ -24,6 +25,8 @@ pub(crate) const CLIENT: EntityName = EntityName::new(EntityType::Client, Entity
 pub(crate) struct Caller {
     messenger: Messenger,
     news: Receiver<News>,
+    /// What it speaks with peers that speak both.
+    protocol: AddrType,
 }
 
 /// Something that happened on a connection.
@@ -47,8 +50,8 @@ pub(crate) enum What {
 
 impl Caller {
     /// A messenger for monitors. It authenticates as its configuration says.
-    pub(crate) fn start(config: &Config) -> Result<Self> {
-        Self::with(Messenger::create(CLIENT, config.clone())?)
+    pub(crate) fn start(config: &Config, protocol: AddrType) -> Result<Self> {
+        Self::with(Messenger::create(CLIENT, config.clone())?, protocol)
     }
 
     /// Another one, for OSDs, that shows them the tickets which this one got from a monitor.
@@ -61,22 +64,27 @@ impl Caller {
         }
         let messenger = Messenger::create(name, config)?;
         messenger.set_auth(self.messenger.auth())?;
-        Self::with(messenger)
+        Self::with(messenger, self.protocol)
     }
 
-    fn with(messenger: Messenger) -> Result<Self> {
+    fn with(messenger: Messenger, protocol: AddrType) -> Result<Self> {
         messenger.set_default_policy(Policy::lossy_client())?;
         let (sender, news) = mpsc::channel();
         let inbox = Arc::new(Inbox(Mutex::new(sender)));
         messenger.add_dispatcher_tail(inbox, DispatcherPriority::DEFAULT)?;
         messenger.start()?;
-        Ok(Self { messenger, news })
+        Ok(Self { messenger, news, protocol })
     }
 
     /// Under what name we authenticate.
     pub(crate) fn auth_name(&self) -> String {
         let id = &self.messenger.config().auth_id;
         format!("client.{}", if id.is_empty() { AUTH_ID } else { id })
+    }
+
+    /// How we authenticate, and what monitors gave us for that.
+    pub(crate) fn auth(&self) -> Arc<Auth> {
+        self.messenger.auth()
     }
 
     /// How often a peer has refused to let us in, so far.
@@ -87,6 +95,10 @@ impl Caller {
     /// Dials a peer, always on a connection of its own.
     pub(crate) fn dial(&self, kind: EntityType, addrs: &EntityAddrVec) -> Result<Connection> {
         let options = ConnectOptions { anonymous: true, not_local: true };
+        let addrs = match addrs.of(self.protocol) {
+            EntityAddr::NONE => addrs,
+            addr => &addr.into(),
+        };
         self.messenger
             .connect_to(kind, addrs, options)
             .with_context(|| format!("cannot dial {kind} at {addrs}"))

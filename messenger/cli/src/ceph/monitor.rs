@@ -3,21 +3,23 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Error, Result, anyhow, bail, ensure};
-use messenger::{Config, Connection, EntityAddr, EntityAddrVec, EntityType, Message};
+use messenger::auth::ConnectionMode;
+use messenger::{AddrType, Config, Connection, EntityAddr, EntityAddrVec, EntityType, Message};
 use messenger_ceph::{
-    Fsid, JsonCommand, MMonCommand, MMonCommandAck, MMonGetMap, MMonMap, Payload, kind,
+    AuthClient, AuthErrand, Fsid, JsonCommand, MAuthReply, MMonCommand, MMonCommandAck, MMonGetMap,
+    MMonMap, Payload, kind,
 };
 
 use super::caller::{Caller, What};
-use super::cause;
+use super::{cause, now};
 
 /// How long one monitor may take before the next is tried (Ceph: `mon_client_hunt_interval`).
 const HUNT_EVERY: Duration = Duration::from_secs(3);
 /// Pause before a monitor that refused is tried again, when it is the only one; and how often we
 /// look whether one lets us in.
 const PAUSE: Duration = Duration::from_millis(100);
-/// Port of a monitor that is named without one.
-const PORT: u16 = 3300;
+/// Ports of a monitor that is named without one, for msgr2 and msgr1.
+const PORTS: [u16; 2] = [3300, 6789];
 
 /// One of the cluster's monitors; another one when that fails.
 #[derive(Debug)]
@@ -27,27 +29,44 @@ pub(crate) struct Monitor {
     /// Which of the addresses is tried next.
     next: usize,
     session: Option<Connection>,
+    /// Keeps the tickets good that the caller and its like show to OSDs.
+    errands: AuthClient,
     fsid: Fsid,
     tid: u64,
 }
 
-/// An address as people write it: `IP`, `IP:PORT`, or `v2:IP:PORT/0` as Ceph prints it.
+/// An address as people write it: `IP`, `IP:PORT`, or `v2:IP:PORT/0` as Ceph prints it; for msgr1
+/// with `v1:` in front.
 pub(crate) fn parse_addr(text: &str) -> Result<EntityAddr, String> {
-    let bare = text.strip_prefix("v2:").unwrap_or(text);
+    let [v2, v1] = PORTS;
+    let (kind, port, bare) = match text.strip_prefix("v1:") {
+        Some(bare) => (AddrType::Legacy, v1, bare),
+        None => (AddrType::Msgr2, v2, text.strip_prefix("v2:").unwrap_or(text)),
+    };
     let bare = bare.strip_suffix("/0").unwrap_or(bare);
     let socket = bare
         .parse()
-        .or_else(|_| bare.parse().map(|ip| std::net::SocketAddr::new(ip, PORT)))
+        .or_else(|_| bare.parse().map(|ip| std::net::SocketAddr::new(ip, port)))
         .map_err(|_| format!("{text:?} is no monitor's address; write IP or IP:PORT"))?;
-    Ok(EntityAddr::v2(socket, 0)) // monitors have no incarnations
+    Ok(EntityAddr { kind, nonce: 0, socket: Some(socket) }) // monitors have no incarnations
 }
 
 impl Monitor {
     /// Finds a monitor and asks it which cluster this is.
     pub(crate) fn find(config: &Config, addrs: &[EntityAddr], deadline: Instant) -> Result<Self> {
-        let caller = Caller::start(config)?;
-        let (session, fsid) = (None, Fsid::default());
-        let mut monitor = Self { caller, addrs: addrs.to_vec(), next: 0, session, fsid, tid: 0 };
+        let protocol = addrs.first().map_or(AddrType::Msgr2, |addr| addr.kind);
+        let caller = Caller::start(config, protocol)?;
+        let auth = caller.auth();
+        let modes = auth.rules.terms(EntityType::Client, EntityType::Mon).modes;
+        ensure!(
+            protocol != AddrType::Legacy || modes.contains(&ConnectionMode::Crc),
+            "msgr1 encrypts nothing, and the configuration insists on it; name the monitor without \
+             v1:, or set ms_mon_client_mode = \"crc\" in --config"
+        );
+        let name = caller.auth_name().parse().context("our own name")?;
+        let errands = AuthClient::new(auth, name);
+        let (addrs, session, fsid) = (addrs.to_vec(), None, Fsid::default());
+        let mut monitor = Self { caller, addrs, next: 0, session, errands, fsid, tid: 0 };
         let answer = monitor.ask(&MMonGetMap.to_message(), kind::MON_MAP, deadline)?;
         monitor.fsid = MMonMap::from_message(&answer)
             .with_context(|| format!("{} sent no map of monitors", monitor.who()))?
@@ -107,7 +126,10 @@ impl Monitor {
     /// The address of the present monitor, as `--mon` takes it.
     pub(crate) fn at(&self) -> String {
         let addr = &self.addrs[self.next % self.addrs.len()];
-        addr.socket.map_or_else(|| addr.to_string(), |socket| socket.to_string())
+        match addr.socket {
+            Some(socket) if addr.kind == AddrType::Msgr2 => socket.to_string(),
+            _ => addr.to_string(),
+        }
     }
 
     /// All monitors have the same keys, so there is no use in asking others.
@@ -170,11 +192,12 @@ impl Monitor {
 
     /// The present session, or one with the first monitor that answers.
     fn session(&mut self, deadline: Instant) -> Result<Connection> {
-        if let Some(session) = self.session.as_ref().filter(|session| session.is_connected()) {
-            return Ok(session.clone());
-        }
-        if let Some(gone) = self.session.take() {
-            gone.mark_down();
+        if let Some(session) = self.session.take() {
+            if session.is_connected() && self.run_errands(&session, deadline)? {
+                self.session = Some(session.clone());
+                return Ok(session);
+            }
+            session.mark_down();
         }
         let mut refused = false;
         loop {
@@ -190,6 +213,13 @@ impl Monitor {
                 match news.what {
                     _ if news.connection != session => {}
                     What::Ready => {
+                        match addr.kind {
+                            AddrType::Legacy => self.errands.log_in(now().into()),
+                            _ => self.errands.on_session(), // its frames logged us in
+                        }
+                        if !self.run_errands(&session, until)? {
+                            break;
+                        }
                         self.session = Some(session.clone());
                         return Ok(session);
                     }
@@ -224,6 +254,54 @@ impl Monitor {
     }
 }
 
+impl Monitor {
+    /// Logs in, if that is to be done by messages, and renews the tickets that run out. False: the
+    /// session ended, the monitor kept silent, or there has to be a new session.
+    fn run_errands(&mut self, session: &Connection, until: Instant) -> Result<bool> {
+        while let Some(errand) = self.errands.poll(now().into()) {
+            let AuthErrand::Send(ask) = errand else {
+                return Ok(false);
+            };
+            if session.send_message(ask.to_message()).is_err() {
+                return Ok(false);
+            }
+            let Some(answer) =
+                self.wait_for(session, until, |message| message.header.kind == kind::AUTH_REPLY)
+            else {
+                return Ok(false);
+            };
+            let reply = MAuthReply::from_message(&answer)
+                .with_context(|| format!("{} sent a broken answer", self.who()))?;
+            match self.errands.on_reply(&reply, now().into()) {
+                // What there is may be good for a while, and then there is a new session.
+                Err(error) if self.errands.is_logged_in() => {
+                    tracing::warn!(%error, "no new tickets");
+                }
+                outcome => outcome.with_context(|| self.denial())?,
+            }
+        }
+        Ok(true)
+    }
+
+    /// The first message that is wanted; `None` if the session ended before, or time ran out.
+    fn wait_for(
+        &self,
+        session: &Connection,
+        until: Instant,
+        is_wanted: impl Fn(&Message) -> bool,
+    ) -> Option<Message> {
+        while let Some(news) = self.caller.next(until) {
+            match news.what {
+                _ if news.connection != *session => {}
+                What::Over => return None,
+                What::Message(message) if is_wanted(&message) => return Some(*message),
+                _ => {}
+            }
+        }
+        None
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -235,7 +313,10 @@ mod tests {
             assert_eq!(parse_addr(text), Ok(full), "{text}");
         }
         assert_eq!(parse_addr("::1"), Ok("v2:[::1]:3300/0".parse().unwrap()));
-        for text in ["", "mon.a", "10.0.0.1:", "v1:10.0.0.1:6789", "10.0.0.1:3300/7"] {
+        for text in ["v1:10.0.0.1", "v1:10.0.0.1:6789/0"] {
+            assert_eq!(parse_addr(text), Ok("v1:10.0.0.1:6789/0".parse().unwrap()), "{text}");
+        }
+        for text in ["", "mon.a", "10.0.0.1:", "v3:10.0.0.1:6789", "10.0.0.1:3300/7"] {
             assert!(parse_addr(text).is_err(), "{text}");
         }
     }

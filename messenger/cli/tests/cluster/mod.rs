@@ -5,11 +5,14 @@
 //! the kernel's end of the tap that `msgr` makes for DPDK; while there is no tap, the loopback
 //! interface has that address.
 
+#![allow(dead_code, reason = "each test program uses its own part")]
+
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Instant;
 
+use messenger_ceph::{OsdDump, placement};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -24,7 +27,9 @@ pub(crate) const POOL: &str = "wire";
 const PG_NUM: u32 = 8;
 /// The first is nobody's address: the second has to be found.
 const MONITORS: &str = "10.99.0.1:3299,10.99.0.1:3300";
-const TAP: &str = "dt0";
+/// The same monitor over msgr1.
+const V1_MONITORS: &str = "v1:10.99.0.1:6789";
+pub(crate) const TAP: &str = "dt0";
 
 /// Which TCP `msgr` uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,7 +44,8 @@ pub(crate) struct Cluster {
     monitor: Option<Process>,
     pub(crate) fsid: String,
     cephx: bool,
-    namespace: Namespace,
+    monitors: &'static str,
+    pub(crate) namespace: Namespace,
     dir: TempDir,
 }
 
@@ -72,7 +78,9 @@ impl Cluster {
         namespace.add_address("lo", address, 32).expect("the daemons' address");
         let dir = tempfile::tempdir().unwrap();
         let fsid = uuid();
-        let mut cluster = Self { osds: Vec::new(), monitor: None, fsid, cephx, namespace, dir };
+        let (osds_started, monitors) = (Vec::new(), MONITORS);
+        let mut cluster =
+            Self { osds: osds_started, monitor: None, fsid, cephx, monitors, namespace, dir };
         cluster.make_keys(osds);
         cluster.start_monitor();
         for osd in 0..osds {
@@ -83,6 +91,12 @@ impl Cluster {
         cluster.wait_for_osds();
         cluster.command(json!({ "prefix": "osd pool create", "pool": POOL, "pg_num": PG_NUM }));
         cluster
+    }
+
+    /// `msgr` speaks msgr1 from now.
+    pub(crate) fn over_msgr1(&mut self) -> &Self {
+        self.monitors = V1_MONITORS;
+        self
     }
 
     /// Runs `msgr ceph ARGS` to its end.
@@ -100,7 +114,7 @@ impl Cluster {
     /// Starts `msgr ceph ARGS`.
     pub(crate) fn spawn(&self, over: Over, args: &[&str]) -> Child {
         let mut command = self.namespace.command(Path::new(MSGR));
-        command.args(["--exit-with-parent", "ceph", "--mon", MONITORS, "--timeout", "30"]);
+        command.args(["--exit-with-parent", "ceph", "--mon", self.monitors, "--timeout", "30"]);
         if self.cephx {
             command.arg("--config").arg(self.file("msgr.toml"));
         }
@@ -111,10 +125,15 @@ impl Cluster {
         command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let child = command.spawn().expect(MSGR);
         if over == Over::Dpdk {
-            let address: IpAddr = KERNEL_V4.parse().unwrap();
-            self.namespace.add_address(TAP, address, 24).expect("the kernel's end of the tap");
+            join_tap(&self.namespace);
         }
         child
+    }
+
+    /// Where the OSDs are.
+    pub(crate) fn osd_dump(&self) -> OsdDump {
+        let dump = self.says(Over::KernelTcp, &["command", &placement::osd_dump().to_string()]);
+        OsdDump::parse(dump.as_bytes()).unwrap()
     }
 
     /// Runs `body`, and the threads that it starts, where the daemons are.
@@ -198,7 +217,7 @@ impl Cluster {
         let plugins = plugin_dir();
         let auth = if self.cephx { "cephx" } else { "none" };
         let text = format!(
-            "[global]\nfsid = {fsid}\nmon host = [v2:{KERNEL_V4}:3300]\n\
+            "[global]\nfsid = {fsid}\nmon host = [v2:{KERNEL_V4}:3300,v1:{KERNEL_V4}:6789]\n\
              auth cluster required = {auth}\nauth service required = {auth}\n\
              auth client required = {auth}\nkeyring = {dir}/keyring\npublic addr = {KERNEL_V4}\ncluster addr = {KERNEL_V4}\n\
              run dir = {dir}\nadmin socket = {dir}/$name.asok\npid file = {dir}/$name.pid\n\
@@ -217,7 +236,7 @@ impl Cluster {
         let monmap = self.file("monmap");
         let mut tool = Command::new("monmaptool");
         tool.args(["--create", "--fsid", &self.fsid, "--addv", "a"]);
-        succeed(tool.arg(format!("[v2:{KERNEL_V4}:3300/0]")).arg(&monmap));
+        succeed(tool.arg(format!("[v2:{KERNEL_V4}:3300/0,v1:{KERNEL_V4}:6789/0]")).arg(&monmap));
         let mut mkfs = self.ceph("ceph-mon", "a");
         mkfs.arg("--mkfs").arg("--monmap").arg(&monmap);
         succeed(mkfs.arg("--keyring").arg(self.file("keyring")));
@@ -262,6 +281,12 @@ impl Cluster {
         command.arg("-f");
         Process::spawn(name, command).expect(program)
     }
+}
+
+/// Gives the kernel its end of the tap, once there is one.
+pub(crate) fn join_tap(namespace: &Namespace) {
+    let address: IpAddr = KERNEL_V4.parse().unwrap();
+    namespace.add_address(TAP, address, 24).expect("the kernel's end of the tap");
 }
 
 fn succeed(command: &mut Command) {

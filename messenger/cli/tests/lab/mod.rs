@@ -44,6 +44,11 @@ pub(crate) struct TapServer {
 
 impl TapServer {
     pub(crate) fn start(workers: usize) -> Self {
+        Self::start_with(workers, &[])
+    }
+
+    /// The same, with further arguments.
+    pub(crate) fn start_with(workers: usize, more: &[&str]) -> Self {
         need_root();
         let namespace = Namespace::create().expect("namespace");
         let mut command = namespace.command(Path::new(MSGR));
@@ -51,7 +56,8 @@ impl TapServer {
             .args(["--exit-with-parent", "serve", "--json", "--stats", "0.1", "--stack", "dpdk"])
             .args(["--workers", &workers.to_string(), "--vdev", "net_tap0,iface=dt0"])
             .args(["--addr", &format!("{STACK_V4}/24"), "--addr", &format!("{STACK_V6}/64")])
-            .args(["--bind", &format!("{STACK_V4}:{PORT}")]);
+            .args(["--bind", &format!("{STACK_V4}:{PORT}")])
+            .args(more);
         let server = Server::start(command);
         for (address, prefix) in [(KERNEL_V4, 24), (KERNEL_V6, 64)] {
             let address: IpAddr = address.parse().expect("an address");
@@ -71,21 +77,18 @@ impl TapServer {
     }
 }
 
-/// Runs `body` in a thread that lives inside a namespace, and so do the threads that it starts.
+/// Runs `body` in a thread that lives inside `namespace`, as do the threads that it starts.
 pub(crate) fn inside<T: Send>(namespace: &Namespace, body: impl FnOnce() -> T + Send) -> T {
     let path = namespace.path();
-    std::thread::scope(|scope| {
-        scope
-            .spawn(move || {
-                let namespace = File::open(path).expect("the namespace's file");
-                let kind = Some(LinkNameSpaceType::Network);
-                move_into_link_name_space(std::os::fd::AsFd::as_fd(&namespace), kind)
-                    .expect("enter the namespace");
-                body()
-            })
-            .join()
-            .expect("the thread inside the namespace")
-    })
+    let enter = move || {
+        let namespace = File::open(path).expect("the namespace's file");
+        let kind = Some(LinkNameSpaceType::Network);
+        move_into_link_name_space(std::os::fd::AsFd::as_fd(&namespace), kind)
+            .expect("enter the namespace");
+        body()
+    };
+    let ended = std::thread::scope(|scope| scope.spawn(enter).join());
+    ended.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
 /// A running `msgr serve --json --stats`.

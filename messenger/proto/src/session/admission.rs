@@ -16,7 +16,6 @@ use std::time::Instant;
 use crate::message::{MessagePermits, ReceiveStamps};
 use crate::policy::Policy;
 use crate::throttle::{Permit, Throttle, Unblock, Waiting};
-use crate::v2::Preamble;
 
 /// A message on its way through the gates.
 #[derive(Debug)]
@@ -61,13 +60,13 @@ impl Gate {
 }
 
 impl Admission {
+    /// A message with so many bytes of payload on the wire.
     pub(super) fn new(
         now: Instant,
-        preamble: &Preamble,
+        len: u64,
         policy: &Policy,
         dispatch: Option<&Arc<Throttle>>,
     ) -> Self {
-        let len = preamble.payload_len();
         Self {
             wire_len: len,
             stamps: ReceiveStamps { recv: Some(now), ..ReceiveStamps::default() },

@@ -1,11 +1,12 @@
 //! Who wins when a peer's new transport meets an old session: a pure verdict.
 //!
 //! Two peers may dial each other at once, a peer may have restarted, or a late attempt may arrive
-//! after a newer one. The rows below are msgr2's tables for SESSION_RECONNECT and CLIENT_IDENT;
+//! after a newer one. The rows below are msgr2's tables for SESSION_RECONNECT and CLIENT_IDENT, and msgr1's for connect;
 //! the first row that matches decides, and both sides come to the same result.
 
 use std::cmp::Ordering;
 
+use crate::addr::AddrType;
 use crate::session::{IdentRequest, PeerIdent, Session, Verdict};
 
 /// What the shell does with an accepted session that waits for a verdict.
@@ -37,6 +38,11 @@ impl Decision {
             (_, Some(existing)) if existing.is_of_another(ident) => Self::Answer(Verdict::Refuse),
             (IdentRequest::New { .. }, None) => Self::Answer(Verdict::Accept),
             (IdentRequest::New { .. }, Some(existing)) => existing.decide_new(ident),
+            (IdentRequest::Connect { connect_seq: 0, .. }, None) => Self::Answer(Verdict::Accept),
+            (IdentRequest::Connect { .. }, None) => Self::Answer(Verdict::Reset { full: true }),
+            (IdentRequest::Connect { connect_seq, .. }, Some(existing)) => {
+                existing.decide_connect(ident, connect_seq)
+            }
             (IdentRequest::Reconnect { .. }, None) => Self::Answer(Verdict::Reset { full: true }),
             (IdentRequest::Reconnect { connect_seq, .. }, Some(existing)) => {
                 existing.decide_reconnect(ident, connect_seq)
@@ -93,8 +99,41 @@ impl Session {
         }
     }
 
+    /// Without cookies, how often the session was open has to tell whether it is the same one.
+    fn decide_connect(&self, ident: &PeerIdent, connect_seq: u64) -> Decision {
+        let numbers = &self.numbers;
+        if numbers.peer_global_seq > ident.global_seq {
+            let global_seq = numbers.peer_global_seq;
+            return Decision::Answer(Verdict::RetryGlobal { global_seq });
+        }
+        if self.policy.lossy {
+            return Decision::Replace;
+        }
+        let retry = Decision::Answer(Verdict::Retry { connect_seq: numbers.connect_seq });
+        match connect_seq.cmp(&numbers.connect_seq) {
+            Ordering::Less if connect_seq == 0 => Decision::Adopt, // it restarted
+            Ordering::Less => retry,
+            // It goes on with what we, who restarted, know nothing of.
+            Ordering::Greater if numbers.connect_seq == 0 && self.policy.resetcheck => {
+                Decision::Answer(Verdict::Reset { full: true })
+            }
+            Ordering::Greater => Decision::Adopt,
+            // It does not know yet that the session is open.
+            Ordering::Equal if !self.is_dialling() => retry,
+            Ordering::Equal if self.policy.server => Decision::Adopt,
+            Ordering::Equal => match self.compare_addrs(ident) {
+                Ordering::Less => Decision::Adopt,
+                _ => Decision::WaitForOurs,
+            },
+        }
+    }
+
     /// The peer's address against ours, as races compare them (contract L-7).
     fn compare_addrs(&self, ident: &PeerIdent) -> Ordering {
-        ident.addrs.v2().cmp(&self.own_addrs().v2())
+        let kind = match ident.request {
+            IdentRequest::Connect { .. } => AddrType::Legacy,
+            IdentRequest::New { .. } | IdentRequest::Reconnect { .. } => AddrType::Msgr2,
+        };
+        ident.addrs.of(kind).cmp(&self.own_addrs().of(kind))
     }
 }

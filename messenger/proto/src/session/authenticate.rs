@@ -12,7 +12,9 @@ use std::sync::Arc;
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 
-use crate::auth::{Accepting, Answer, ClientAuth, ConnectionMode, Dialling, Grant, ServerAuth};
+use crate::auth::{
+    Accepting, Answer, ClientAuth, ConnectionMode, Dialling, Grant, Refusal, ServerAuth,
+};
 use crate::entity::EntityType;
 use crate::error::ProtocolError;
 use crate::session::transport::{Phase, Side};
@@ -30,8 +32,8 @@ pub(super) enum Exchange {
 }
 
 impl Session {
-    /// The dialler's first word, as soon as it knows to whom it talks.
-    pub(super) fn send_auth_request(&mut self, peer: EntityType) -> Result<(), ProtocolError> {
+    /// An authentication of ours at a `peer`.
+    pub(super) fn client_auth(&self, peer: EntityType) -> ClientAuth {
         let name = self.identity.options.auth_name(self.identity.name);
         let number = self.identity.name.number;
         let global_id = match u64::try_from(number) {
@@ -40,7 +42,20 @@ impl Session {
         };
         let context =
             Dialling { name, global_id, peer, now: self.identity.anchor.unix_at(self.now) };
-        let mut client = ClientAuth::new(Arc::clone(&self.identity.auth), context);
+        ClientAuth::new(Arc::clone(&self.identity.auth), context)
+    }
+
+    /// The authentication here of a peer that takes itself for a `peer`.
+    pub(super) fn server_auth(&mut self, peer: EntityType) -> ServerAuth {
+        let fresh_global_id = (self.cookie() >> 1).max(1); // entity numbers are signed
+        let now = self.identity.anchor.unix_at(self.now);
+        let context = Accepting { own: self.identity.name.kind, peer, fresh_global_id, now };
+        ServerAuth::new(Arc::clone(&self.identity.auth), context)
+    }
+
+    /// The dialler's first word, as soon as it knows to whom it talks.
+    pub(super) fn send_auth_request(&mut self, peer: EntityType) -> Result<(), ProtocolError> {
+        let mut client = self.client_auth(peer);
         let request = client.request()?;
         if !self.passes(Step::AuthRequest) {
             return Ok(());
@@ -54,10 +69,7 @@ impl Session {
 
     /// The acceptor is ready for a request of a peer that takes itself for a `peer`.
     pub(super) fn await_auth_request(&mut self, peer: EntityType) {
-        let fresh_global_id = (self.cookie() >> 1).max(1); // entity numbers are signed
-        let now = self.identity.anchor.unix_at(self.now);
-        let context = Accepting { own: self.identity.name.kind, peer, fresh_global_id, now };
-        let server = ServerAuth::new(Arc::clone(&self.identity.auth), context);
+        let server = self.server_auth(peer);
         if let Some(transport) = self.transport() {
             transport.exchange = Some(Exchange::Server(server));
         }
@@ -87,8 +99,7 @@ impl Session {
         match ask(server) {
             Answer::BadMethod(refused, refusal) => {
                 transport.send(&refused);
-                self.stats.auth_refused.add(refusal.kind());
-                self.events.push_back(SessionEvent::TurnedAway(Box::new(refusal)));
+                self.turn_away(refusal);
             }
             Answer::More(blob) => {
                 transport.send(&AuthReplyMore(blob));
@@ -100,6 +111,12 @@ impl Session {
             }
         }
         Ok(())
+    }
+
+    /// Takes note of who does not get in.
+    pub(super) fn turn_away(&mut self, refusal: Refusal) {
+        self.stats.auth_refused.add(refusal.kind());
+        self.events.push_back(SessionEvent::TurnedAway(Box::new(refusal)));
     }
 
     /// A refusal of a first request leaves the next method to try; later the server would not take

@@ -63,7 +63,7 @@ pub enum SessionEvent {
     Reset(CloseReason),
 }
 
-/// Who wants a session, from CLIENT_IDENT or SESSION_RECONNECT.
+/// Who wants a session, from CLIENT_IDENT or SESSION_RECONNECT, or a connect of msgr1.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PeerIdent {
     /// Its type; the number is unknown (-1) for a reconnect.
@@ -100,6 +100,15 @@ pub enum IdentRequest {
         connect_seq: u64,
         /// The last message it received.
         msg_seq: u64,
+    },
+    /// Either of them, over msgr1, where no side has cookies.
+    Connect {
+        /// Times the session was open; 0 asks for a new one.
+        connect_seq: u64,
+        /// Feature bits both sides support.
+        features: u64,
+        /// It takes itself for lossy; the server's word counts.
+        lossy: bool,
     },
 }
 

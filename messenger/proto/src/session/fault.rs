@@ -24,7 +24,8 @@ impl Session {
             State::Dialling { .. } => (false, false),
             State::Open { transport, .. } => {
                 let ready = transport.is_ready();
-                (ready, !ready && transport.side == Side::Acceptor && !self.established)
+                let known = self.established || self.promised;
+                (ready, !ready && transport.side == Side::Acceptor && !known)
             }
             State::Backoff { .. } | State::Standby | State::Closed => return, // late news
         };
@@ -119,7 +120,7 @@ impl Session {
 
     /// Where to reach the peer: the address dialled, or the one it gave when it dialled us.
     fn dial_target(&self) -> Option<(EntityAddr, SocketAddr)> {
-        let target = self.target.unwrap_or_else(|| self.peer.addrs.v2());
+        let target = self.target.unwrap_or_else(|| self.peer.addrs.preferred());
         let to = target.socket.filter(|socket| socket.port() != 0)?;
         Some((target, to))
     }

@@ -61,13 +61,7 @@ impl Session {
         } else if self.numbers.client_cookie == 0 {
             self.numbers.client_cookie = self.cookie();
         }
-        let name = self.identity.name;
-        let number = match name.number {
-            EntityName::UNNUMBERED if name.kind == EntityType::Client => {
-                i64::try_from(self.peer.global_id).unwrap_or(EntityName::UNNUMBERED)
-            }
-            number => number,
-        };
+        let number = self.own_name().number;
         let ident = ClientIdent {
             addrs: self.own_addrs(),
             target: self.target.unwrap_or(EntityAddr::NONE),
@@ -185,7 +179,7 @@ impl Session {
 
     /// What both sides note when a session begins: it counts messages from the start, and what is
     /// still queued belongs to it.
-    fn take_new_session(
+    pub(super) fn take_new_session(
         &mut self,
         name: EntityName,
         addrs: EntityAddrVec,
@@ -214,6 +208,16 @@ impl Session {
             return nameless.with_ip_if_blank(ip).into();
         }
         EntityAddrVec(own.iter().map(|addr| addr.with_ip_if_blank(ip)).collect())
+    }
+
+    /// Our name; a client without a number has the one it got when it authenticated.
+    pub(super) fn own_name(&self) -> EntityName {
+        let name = self.identity.name;
+        let is_nameless = name.kind == EntityType::Client && name.number == EntityName::UNNUMBERED;
+        match i64::try_from(self.peer.global_id) {
+            Ok(number) if is_nameless && number > 0 => EntityName::new(name.kind, number),
+            _ => name,
+        }
     }
 
     pub(super) fn peer_name(&self, number: i64) -> EntityName {

@@ -84,6 +84,12 @@ impl Inbox {
         assert!(*filled <= room, "the transport wrote beyond the space it was given");
     }
 
+    /// The first `len` bytes, if they are all there; they stay for whoever takes them.
+    pub(super) fn peek(&mut self, len: usize) -> Option<&[u8]> {
+        self.wanted = len;
+        (self.filled >= len).then(|| &self.ahead[..len])
+    }
+
     /// The next `len` bytes, if they are all there. Until they are, ask for the same piece again.
     pub(super) fn take(&mut self, len: usize) -> Option<Bytes> {
         self.wanted = len;

@@ -11,9 +11,14 @@ use crate::message::{MessagePermits, ReceiveStamps};
 use crate::session::admission::Admission;
 use crate::session::transport::{Body, HANDSHAKE_FRAMES_MAX, Phase, Reading, Received, Side};
 use crate::session::{Fault, Session, State, Step};
+use crate::v1;
 use crate::v2::banner::PREFIX_LEN;
+use crate::v2::control::SessionRetry;
 use crate::v2::preamble::SEGMENTS_MAX;
 use crate::v2::{Banner, Control, Preamble, Tag, Wire};
+
+/// Bytes that tell msgr2 from msgr1.
+const EITHER_LEN: usize = 8;
 
 /// Most bytes of each segment of a message.
 fn message_limits(limits: &Limits) -> [u32; SEGMENTS_MAX] {
@@ -46,6 +51,18 @@ impl Session {
             return Ok(false);
         }
         match &mut transport.reading {
+            Reading::EitherBanner => {
+                let Some(start) = transport.inbox.peek(EITHER_LEN) else {
+                    return Ok(false);
+                };
+                if v1::banner::MAGIC.starts_with(start) {
+                    self.begin_v1();
+                } else {
+                    self.begin_v2();
+                }
+                Ok(true)
+            }
+            Reading::V1 => self.step_v1(now),
             Reading::BannerPrefix => {
                 let Some(prefix) = transport.take(PREFIX_LEN)? else {
                     return Ok(false);
@@ -92,12 +109,13 @@ impl Session {
                 if !admission.advance(now, &self.unblock) {
                     return Ok(false);
                 }
-                transport.reading = Reading::Body(Body {
+                let body = Body {
                     limits: message_limits(&self.identity.limits),
                     wire_len: admission.wire_len,
                     stamps: admission.stamps,
                     permits: std::mem::take(&mut admission.permits),
-                });
+                };
+                transport.read_admitted(body);
                 Ok(true)
             }
             Reading::Body(_) => {
@@ -142,7 +160,7 @@ impl Session {
         let limits = message_limits(&limits);
         preamble.check_lens(&limits)?;
         let dispatch = self.identity.dispatch_throttle.as_ref();
-        let mut admission = Admission::new(now, &preamble, &self.policy, dispatch);
+        let mut admission = Admission::new(now, preamble.payload_len(), &self.policy, dispatch);
         // The common case is an open gate: it costs no allocation.
         if admission.advance(now, &self.unblock) {
             transport.reading = Reading::Body(Body {
@@ -231,7 +249,8 @@ impl Session {
                 Ok(())
             }
             (Side::Dialler, Phase::Resuming, Tag::SessionRetry) => {
-                self.on_retry(now, Control::parse(payload)?);
+                let SessionRetry(theirs) = Control::parse(payload)?;
+                self.retry(now, theirs.saturating_add(1));
                 Ok(())
             }
             (Side::Dialler, Phase::Resuming, Tag::SessionRetryGlobal) => {
@@ -243,7 +262,7 @@ impl Session {
                 Ok(())
             }
 
-            (_, Phase::Ready, Tag::Message) => self.on_message(now, received),
+            (_, Phase::Ready, Tag::Message) => self.on_message_frame(now, received),
             (_, Phase::Ready, Tag::Ack) => {
                 self.on_ack(&Control::parse(payload)?);
                 Ok(())

@@ -42,7 +42,7 @@ impl Session {
         self.events.push_back(SessionEvent::Ready { reconnected, accepted });
     }
 
-    pub(super) fn on_message(
+    pub(super) fn on_message_frame(
         &mut self,
         now: Instant,
         received: Received,
@@ -51,25 +51,31 @@ impl Session {
         let (fields, ack_seq) = header::decode(&head)
             .map_err(|error| ProtocolError::Payload { what: Tag::Message.name(), error })?;
         self.on_ack(&Ack(ack_seq));
-        if !self.passes(Step::MessageDecoded) {
-            return Ok(());
-        }
-        if fields.seq <= self.numbers.in_seq {
-            // The permits go back with what is dropped here (T-7); reading goes on.
-            self.stats.duplicates += 1;
-            return Ok(());
-        }
-        self.stats.skipped += u64::from(fields.seq > self.numbers.in_seq + 1);
-        self.numbers.in_seq = fields.seq;
-        self.ack_due = !self.policy.lossy;
-        self.stats.messages_received += 1;
         let mut message = Message::received(fields, sections);
         message.source = self.peer.name;
         message.stamps = received.stamps;
-        message.stamps.recv_complete = Some(now);
         message.permits = received.permits;
-        self.events.push_back(SessionEvent::Message(message));
+        self.on_message(now, message);
         Ok(())
+    }
+
+    /// A message is there, with all it holds.
+    pub(super) fn on_message(&mut self, now: Instant, mut message: Message) {
+        if !self.passes(Step::MessageDecoded) {
+            return;
+        }
+        let seq = message.header.seq;
+        if seq <= self.numbers.in_seq {
+            // The permits go back with what is dropped here (T-7); reading goes on.
+            self.stats.duplicates += 1;
+            return;
+        }
+        self.stats.skipped += u64::from(seq > self.numbers.in_seq + 1);
+        self.numbers.in_seq = seq;
+        self.ack_due = !self.policy.lossy;
+        self.stats.messages_received += 1;
+        message.stamps.recv_complete = Some(now);
+        self.events.push_back(SessionEvent::Message(message));
     }
 
     /// Lossy sessions keep nothing, so there is nothing to acknowledge.
@@ -96,6 +102,7 @@ impl Session {
     /// keepalive acknowledgements, messages, acknowledgement (contract K-1), as long as the
     /// transport keeps up.
     pub(super) fn stage(&mut self) {
+        let source = self.own_name();
         let State::Open { transport, .. } = &mut self.state else {
             return;
         };
@@ -104,11 +111,12 @@ impl Session {
         }
         if std::mem::take(&mut self.keepalive_due) {
             let stamp = self.identity.anchor.unix_at(self.now);
-            transport.send(&Keepalive2(Utime::from(stamp)));
+            transport.send_keepalive(Utime::from(stamp));
         }
         for stamp in self.keepalive_acks.drain(..) {
-            transport.send(&Keepalive2Ack(stamp));
+            transport.send_keepalive_ack(stamp);
         }
+        let acks_with_messages = transport.acks_with_messages();
         while has_room(transport)
             && let Some(Outgoing { mut message, since }) = self.queue.pop()
         {
@@ -119,16 +127,15 @@ impl Session {
             }
             self.numbers.out_seq += 1;
             message.header.seq = self.numbers.out_seq;
-            let head = header::encode(&message.header, self.numbers.in_seq);
-            transport.send_message(&head, [&message.front, &message.middle, &message.data]);
+            transport.send_message(&message, self.numbers.in_seq, source);
             self.stats.messages_sent += 1;
-            self.ack_due = false;
+            self.ack_due &= !acks_with_messages;
             if !self.policy.lossy {
                 self.queue.keep(self.now, message);
             }
         }
-        if self.ack_due && self.queue.is_empty() {
-            transport.send(&Ack(self.numbers.in_seq));
+        if self.ack_due && (self.queue.is_empty() || !acks_with_messages) {
+            transport.send_ack(self.numbers.in_seq);
             self.stats.acks_sent += 1;
             self.ack_due = false;
         }

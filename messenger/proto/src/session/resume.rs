@@ -10,6 +10,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use crate::addr::AddrType;
 use crate::entity::EntityName;
 use crate::error::ProtocolError;
 use crate::session::transport::{Phase, Side};
@@ -50,9 +51,10 @@ impl Session {
 
     /// Both sides may dial at once, and each raise its number above the other's for ever. As in
     /// any race the dial of the lower-addressed side wins, so the other one soon stands back.
-    pub(super) fn on_retry(&mut self, now: Instant, retry: SessionRetry) {
-        self.numbers.connect_seq = retry.0.saturating_add(1);
-        let ours_loses = self.own_addrs().v2() > self.peer.addrs.v2();
+    pub(super) fn retry(&mut self, now: Instant, connect_seq: u64) {
+        self.numbers.connect_seq = connect_seq;
+        let kind = self.target.map_or(AddrType::Msgr2, |target| target.kind);
+        let ours_loses = self.own_addrs().of(kind) > self.peer.addrs.of(kind);
         let Some(transport) = self.transport() else {
             return;
         };
@@ -60,13 +62,13 @@ impl Session {
         if transport.retries > RETRIES_MAX && ours_loses {
             self.fault(now, Fault::Wait);
         } else {
-            self.send_reconnect();
+            self.ask_to_resume();
         }
     }
 
     pub(super) fn on_retry_global(&mut self, retry: SessionRetryGlobal) {
         self.numbers.global_seq = self.identity.global_seq.next_above(retry.0);
-        self.send_reconnect();
+        self.ask_to_resume();
     }
 
     /// The server lost the session (contract L-9). If our queue dies with it the user is told.
@@ -80,7 +82,17 @@ impl Session {
             self.queue.clear();
             self.events.push_back(SessionEvent::RemoteReset);
         }
-        self.send_client_ident();
+        match self.speaks_v1() {
+            true => self.send_connect(),
+            false => self.send_client_ident(),
+        }
+    }
+
+    fn ask_to_resume(&mut self) {
+        match self.speaks_v1() {
+            true => self.send_connect(),
+            false => self.send_reconnect(),
+        }
     }
 
     pub(super) fn on_session_reconnect(
@@ -105,25 +117,28 @@ impl Session {
     }
 
     /// Carries out the shell's answer to an ident.
-    pub(super) fn judge(&mut self, now: Instant, verdict: Verdict) {
+    pub(super) fn judge(&mut self, now: Instant, verdict: Verdict) -> Result<(), ProtocolError> {
         let State::Open { transport, .. } = &mut self.state else {
-            return;
+            return Ok(());
         };
         if !matches!(transport.phase, Phase::Judging(_)) {
-            return;
+            return Ok(());
         }
         // All answers but acceptance leave the peer another try on this transport.
         let judged = std::mem::replace(&mut transport.phase, Phase::Accepting);
         let Phase::Judging(ident) = judged else {
-            return;
+            return Ok(());
         };
         if matches!(verdict, Verdict::Retry { .. }) && !self.passes(Step::SessionRetry) {
-            return;
+            return Ok(());
         }
         let Some(transport) = self.transport() else {
-            return;
+            return Ok(());
         };
         match (ident.request, verdict) {
+            (IdentRequest::Connect { connect_seq, .. }, _) => {
+                return self.judge_connect(now, &ident, connect_seq, verdict);
+            }
             (IdentRequest::New { features, .. }, Verdict::Accept) => {
                 self.found(now, *ident, features);
             }
@@ -146,6 +161,7 @@ impl Session {
                 self.die(CloseReason::Refused);
             }
         }
+        Ok(())
     }
 
     /// This session takes over the transport of `accepted`, whose ident asked for it (contract
@@ -182,6 +198,12 @@ impl Session {
             panic!("an adopted session waits for a verdict");
         };
         match ident.request {
+            IdentRequest::Connect { connect_seq, .. } => {
+                if let Err(error) = self.adopt_connect(now, &ident, connect_seq) {
+                    self.fault(now, Fault::Protocol(error.clone()));
+                    return Err(error);
+                }
+            }
             IdentRequest::New { features, .. } => {
                 let known = self.numbers.client_cookie != 0 && self.numbers.server_cookie != 0;
                 let restarted = known && self.numbers.client_cookie != ident.client_cookie;
@@ -213,7 +235,7 @@ impl Session {
     }
 
     /// The peer has what was put back up to `seq` (S-10).
-    fn drop_received(&mut self, seq: u64) {
+    pub(super) fn drop_received(&mut self, seq: u64) {
         let dropped = self.queue.drop_received(seq);
         self.numbers.out_seq += dropped;
         self.stats.messages_acked += dropped;

@@ -3,9 +3,10 @@
 use bytes::Bytes;
 
 use crate::denc::Writer;
+use crate::entity::EntityName;
 use crate::error::ProtocolError;
 use crate::identity::{Limits, SessionOptions};
-use crate::message::{MessagePermits, ReceiveStamps};
+use crate::message::{Message, MessagePermits, ReceiveStamps};
 use crate::rx_buffers::RxBuffers;
 use crate::session::admission::Admission;
 use crate::session::authenticate::Exchange;
@@ -13,11 +14,12 @@ use crate::session::event::PeerIdent;
 use crate::session::inbox::Inbox;
 use crate::session::outbox::Outbox;
 use crate::session::transcript::Transcript;
-use crate::v2::control::AuthSignature;
+use crate::session::v1::V1;
+use crate::v2::control::{Ack, AuthSignature, Keepalive2, Keepalive2Ack};
 use crate::v2::preamble::SEGMENTS_MAX;
 use crate::v2::{
     Banner, Compression, ConnectionSecret, Control, Decoder, Encoder, Frame, Preamble, Revision,
-    Role, Tag, Wire, header,
+    Role, Tag, Utime, Wire, header,
 };
 
 /// Frames a peer may send before the session is ready. An honest one needs about ten, and each
@@ -26,7 +28,7 @@ pub(super) const HANDSHAKE_FRAMES_MAX: u32 = 64;
 
 /// Places where the bytes of a peer that did not authenticate may be: read ahead, in the frame being
 /// read, in the transcript, and as many on their way out.
-const BUFFERS: usize = 4;
+pub(super) const BUFFERS: usize = 4;
 
 /// Index of a message's data section among the segments of its frame.
 const DATA_SEGMENT: usize = 3;
@@ -57,9 +59,9 @@ pub(super) enum Phase {
     Signature(AuthSignature),
     /// Both banners offered it.
     Compression,
-    /// CLIENT_IDENT was sent.
+    /// CLIENT_IDENT was sent, or msgr1's handshake is under way.
     Connecting,
-    /// SESSION_RECONNECT was sent.
+    /// SESSION_RECONNECT was sent, or msgr1's like of it.
     Resuming,
     /// The client's ident is due.
     Accepting,
@@ -90,12 +92,16 @@ impl Phase {
 /// Which bytes come next.
 #[derive(Debug)]
 pub(super) enum Reading {
+    /// The first bytes of a peer that may speak either protocol.
+    EitherBanner,
     BannerPrefix,
     BannerPayload(usize),
     Preamble,
     /// A message at the throttles; its body is not read yet.
     Admission(Box<Admission>),
     Body(Body),
+    /// Any piece of msgr1, which knows itself what it is.
+    V1,
 }
 
 /// A frame behind its preamble, with what its message holds.
@@ -125,6 +131,8 @@ pub(super) struct Transport {
     pub(super) failed: Option<ProtocolError>,
     pub(super) encoder: Encoder,
     decoder: Decoder,
+    /// What speaks msgr1 here, instead of the encoder and the decoder.
+    pub(super) v1: Option<V1>,
     /// Both banners offer compression.
     pub(super) negotiates_compression: bool,
     pub(super) reading: Reading,
@@ -139,7 +147,7 @@ pub(super) struct Transport {
     /// SESSION_RETRY answers among them.
     pub(super) retries: u32,
     /// The tid of the message whose data lands in a buffer of the application.
-    lent: Option<u64>,
+    pub(super) lent: Option<u64>,
     /// Held by an interceptor: only this many bytes of the outbox may leave, and nothing is read.
     pub(super) frozen_at: Option<usize>,
     /// What it was held in the middle of: becoming ready, for the first time or again.
@@ -156,6 +164,7 @@ impl Transport {
             failed: None,
             encoder: Encoder::new(wire),
             decoder: Decoder::new(wire),
+            v1: None,
             negotiates_compression: false,
             reading: Reading::BannerPrefix,
             inbox: Inbox::new(options.read_ahead_len.min(unauthenticated_len)),
@@ -235,8 +244,54 @@ impl Transport {
         }
     }
 
-    /// Queues a message's frame; in crc mode its sections are referenced, not copied.
-    pub(super) fn send_message(&mut self, head: &[u8], sections: [&Bytes; SEGMENTS_MAX - 1]) {
+    /// Queues a sign of life.
+    pub(super) fn send_keepalive(&mut self, stamp: Utime) {
+        match &self.v1 {
+            Some(V1::Open(link)) => self.outbox.write(|out| link.encoder.keepalive2(stamp, out)),
+            _ => self.send(&Keepalive2(stamp)),
+        }
+    }
+
+    /// Queues the answer to the peer's.
+    pub(super) fn send_keepalive_ack(&mut self, stamp: Utime) {
+        match &self.v1 {
+            Some(V1::Open(link)) => {
+                self.outbox.write(|out| link.encoder.keepalive2_ack(stamp, out));
+            }
+            _ => self.send(&Keepalive2Ack(stamp)),
+        }
+    }
+
+    /// Queues that everything up to message `seq` arrived.
+    pub(super) fn send_ack(&mut self, seq: u64) {
+        match &self.v1 {
+            Some(V1::Open(link)) => self.outbox.write(|out| link.encoder.ack(seq, out)),
+            _ => self.send(&Ack(seq)),
+        }
+    }
+
+    /// Whether messages acknowledge what was received before them.
+    pub(super) fn acks_with_messages(&self) -> bool {
+        self.v1.is_none()
+    }
+
+    /// Queues a message of ours, who are `source`; everything up to message `in_seq` arrived here.
+    /// In crc mode its sections are referenced, not copied.
+    pub(super) fn send_message(&mut self, message: &Message, in_seq: u64, source: EntityName) {
+        let sections = [&message.front, &message.middle, &message.data];
+        match &self.v1 {
+            Some(V1::Open(link)) => {
+                let write =
+                    |out: &mut _| link.encoder.message(&message.header, source, sections, out);
+                let tail = self.outbox.write(write);
+                tail.sections.into_iter().for_each(|section| self.outbox.push(section));
+                self.outbox.write(|out| out.extend_from_slice(tail.footer.as_bytes()));
+            }
+            _ => self.send_frame(&header::encode(&message.header, in_seq), sections),
+        }
+    }
+
+    fn send_frame(&mut self, head: &[u8], sections: [&Bytes; SEGMENTS_MAX - 1]) {
         let first = |writer: &mut Writer<'_>| writer.bytes(head);
         // The common case, spared everything that sealing needs.
         if let Some(wire) = self.encoder.plain() {
@@ -291,6 +346,17 @@ impl Transport {
         };
         self.note(&head)?;
         self.decoder.begin(head).map(Some)
+    }
+
+    /// The message that waited at the throttles may be read.
+    pub(super) fn read_admitted(&mut self, body: Body) {
+        match &mut self.v1 {
+            Some(V1::Open(link)) => {
+                link.admit(body.stamps, body.permits);
+                self.reading = Reading::V1;
+            }
+            _ => self.reading = Reading::Body(body),
+        }
     }
 
     /// The frame whose body is being read, once its last byte is there.
@@ -352,7 +418,7 @@ fn copy_to_posted(frame: &mut Frame, buffers: &RxBuffers) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::v2::control::Ack;
+    use crate::entity::EntityType;
 
     #[test]
     fn a_used_up_key_fails_the_transport_and_writes_nothing() {
@@ -365,7 +431,7 @@ mod tests {
         transport.send(&Ack(1));
         let len = transport.outbox.len();
         assert!(len > 0 && transport.failed.is_none());
-        transport.send_message(&[0; 41], [&Bytes::new(), &Bytes::new(), &Bytes::new()]);
+        transport.send_message(&Message::new(1), 0, EntityName::new(EntityType::Client, 1));
         transport.send(&Ack(2));
         assert_eq!(transport.failed, Some(ProtocolError::KeyUsedUp));
         assert_eq!(transport.outbox.len(), len);

@@ -17,8 +17,8 @@ use crate::v1::{ReplyTag, V1Error, parse};
 pub const CONNECT_LEN: usize = 8 + 6 * 4 + 1;
 /// Bytes of a reply, the authorizer's reply not counted.
 pub const REPLY_LEN: usize = 1 + 8 + 4 * 4 + 1;
-/// Longest authorizer, and reply to one, that we accept: as for control payloads of msgr2.
-pub const AUTHORIZER_LEN_MAX: u32 = 64 << 10;
+/// Longest authorizer, and reply to one, that we accept: what a stranger may have us keep.
+pub const AUTHORIZER_LEN_MAX: u32 = 16 << 10;
 
 const FLAG_LOSSY: u8 = 1;
 

@@ -3,11 +3,11 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod compressed;
-mod conformance;
 mod every_byte;
 mod faults;
 mod history;
 mod intercept;
+mod limits;
 mod lossless;
 mod pair;
 mod probe;
@@ -15,3 +15,4 @@ mod races;
 mod realm;
 mod secure;
 mod stories;
+mod v1;

@@ -8,9 +8,9 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use messenger_proto::{
-    Action, Decision, EntityAddr, EntityName, EntityType, GlobalSeq, IdentRequest, Identity,
-    Interceptor, Limits, Message, Policy, PolicySet, Session, SessionEvent, SessionOptions, Step,
-    TransportNews, UnixAnchor, Verdict,
+    Action, AddrType, Decision, EntityAddr, EntityName, EntityType, GlobalSeq, IdentRequest,
+    Identity, Interceptor, Limits, Message, Policy, PolicySet, Session, SessionEvent,
+    SessionOptions, Step, TransportNews, UnixAnchor, Verdict,
 };
 
 /// Index of a host.
@@ -28,9 +28,11 @@ const TURNS_MAX: usize = 1_000_000;
 
 pub(crate) fn identity(name: &str, addr: &str, policy: Policy) -> Identity {
     let anchor = UnixAnchor { instant: Instant::now(), unix: Duration::from_secs(1_000_000) };
+    let addr: EntityAddr = addr.parse().unwrap();
     Identity {
         name: name.parse().unwrap(),
-        addrs: addr.parse::<EntityAddr>().unwrap().into(),
+        addrs: addr.into(),
+        listening: vec![addr],
         policies: PolicySet::new(policy),
         limits: Limits::default(),
         options: SessionOptions::default(),
@@ -161,6 +163,19 @@ impl Pair {
         pair.run();
         assert!(pair.session(ALICE).is_ready() && pair.session(BOB).is_ready());
         pair
+    }
+
+    /// The same hosts at msgr1 addresses.
+    pub(crate) fn over_v1(mut self) -> Self {
+        for host in [ALICE, BOB] {
+            self.edit(host, |identity| {
+                for addr in identity.addrs.0.iter_mut().filter(|addr| addr.socket.is_some()) {
+                    addr.kind = AddrType::Legacy;
+                }
+                identity.listening = identity.addrs.0.clone();
+            });
+        }
+        self
     }
 
     /// Changes what the sessions of `host` made from now on have in common.

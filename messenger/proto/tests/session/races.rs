@@ -1,18 +1,21 @@
 //! Two peers that dial each other at once. Between ourselves any rule would do that both sides
-//! share; this is msgr2's, which everybody else follows: the lower address wins.
+//! share; this is Ceph's, which everybody else follows: the lower address wins.
 
 use messenger_proto::Policy;
 
 use crate::pair::{ALICE, BOB, Pair, identity, message};
 
 /// Two OSDs that raced on a real wire. Their nonces decide, low byte first: 0x2a before 0x90.
-const LOWER: &str = "v2:10.0.0.2:6802/32042";
-const HIGHER: &str = "v2:10.0.0.1:6810/32144";
+const LOWER: &str = "10.0.0.2:6802/32042";
+const HIGHER: &str = "10.0.0.1:6810/32144";
+/// What both speak: the rule is the same.
+const PROTOCOLS: [&str; 2] = ["v1", "v2"];
 
 /// Alice is always a moment ahead of Bob.
-fn peers(alice: &str, bob: &str) -> Pair {
-    let alice = identity("osd.0", alice, Policy::lossless_peer());
-    Pair::of([alice, identity("osd.1", bob, Policy::lossless_peer())])
+fn peers(protocol: &str, alice: &str, bob: &str) -> Pair {
+    let [alice, bob] = [("osd.0", alice), ("osd.1", bob)]
+        .map(|(name, addr)| identity(name, &format!("{protocol}:{addr}"), Policy::lossless_peer()));
+    Pair::of([alice, bob])
 }
 
 /// Both dial for the first time; whether it is Alice's dial that stands.
@@ -50,12 +53,16 @@ fn reconnects(mut pair: Pair) -> bool {
 
 #[test]
 fn of_two_first_dials_the_lower_address_s_stands() {
-    assert!(first_dials(peers(LOWER, HIGHER)));
-    assert!(!first_dials(peers(HIGHER, LOWER)));
+    for protocol in PROTOCOLS {
+        assert!(first_dials(peers(protocol, LOWER, HIGHER)), "{protocol}");
+        assert!(!first_dials(peers(protocol, HIGHER, LOWER)), "{protocol}");
+    }
 }
 
 #[test]
 fn of_two_reconnects_the_lower_address_s_stands() {
-    assert!(reconnects(peers(LOWER, HIGHER)));
-    assert!(!reconnects(peers(HIGHER, LOWER)));
+    for protocol in PROTOCOLS {
+        assert!(reconnects(peers(protocol, LOWER, HIGHER)), "{protocol}");
+        assert!(!reconnects(peers(protocol, HIGHER, LOWER)), "{protocol}");
+    }
 }

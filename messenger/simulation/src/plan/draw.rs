@@ -4,6 +4,7 @@ use crate::application::Parcel;
 use crate::cast::{Cast, Member};
 use crate::host::{INBOX_ITEMS, Tuning};
 use crate::label::Lane;
+use messenger::AddrType;
 use messenger::EntityType::{self, Client, Mds, Osd};
 use netstack::device::sim::{Faults, Random, Spread};
 use std::num::NonZeroUsize;
@@ -91,12 +92,17 @@ impl Draw {
         Cast { members, reuse: self.one_in(2), registered: self.one_in(2) }
     }
 
-    pub(super) fn tuning(&mut self) -> Tuning {
+    pub(super) fn tuning(&mut self, cast: &Cast) -> Tuning {
         let mut tuning = Tuning {
             throttle_bytes: self.of(&[0, 0, 1, 3000, 40_000]),
             throttle_messages: self.of(&[0, 0, 1, 4]),
             turn_time_max: Duration::from_micros(self.of(&[0, 0, 30, 500])),
             keeps_nonce: self.one_in(4),
+            protocol: if !cast.reuse && self.one_in(2) {
+                AddrType::Legacy
+            } else {
+                AddrType::Msgr2
+            },
             ..Tuning::default()
         };
         tuning.config.ms_dispatch_throttle_bytes = self.of(&[0, 1, 5000, 100 << 20]);

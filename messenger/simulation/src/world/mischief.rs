@@ -3,6 +3,7 @@
 use super::World;
 use crate::HostId;
 use crate::history::Event;
+use crate::host::host_of;
 use crate::plan::Action;
 use messenger::Connection;
 use netstack::device::sim::Faults;
@@ -87,11 +88,10 @@ impl World {
             return;
         };
         if let Some(process) = &self.hosts[host].process {
-            let name = self.setting.cast.name(of);
             let nonce = |addrs: &messenger::EntityAddrVec| addrs.first().map(|addr| addr.nonce);
             let is_old = |c: &&Connection| {
                 let theirs = c.peer_addrs();
-                let is_it = c.peer_name() == Some(name)
+                let is_it = host_of(c) == Some(of)
                     || c.peer_name().is_none() && Some(&theirs) == self.beliefs[host][of].as_ref();
                 is_it && nonce(&theirs) != nonce(&addrs)
             };
