@@ -1,11 +1,14 @@
 //! What the monitor answers.
 
 use crate::commands;
+use messenger::auth::Auth;
 use messenger::{Connection, Dispatcher, Message};
 use messenger_ceph::{
-    Error, MConfig, MMonCommand, MMonGetMap, MMonGetVersion, MMonGetVersionReply, MMonMap,
-    MMonSubscribe, MMonSubscribeAck, MPing, MonMap, Payload, kind,
+    AuthServer, Error, MAuth, MConfig, MMonCommand, MMonGetMap, MMonGetVersion,
+    MMonGetVersionReply, MMonMap, MMonSubscribe, MMonSubscribeAck, MPing, MonMap, Payload, kind,
 };
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 /// Peers with this feature renew no subscriptions, and wait for no confirmation.
 const FEATURE_STATEFUL_SUBSCRIPTIONS: u64 = 1 << 57;
@@ -14,11 +17,12 @@ const SUBSCRIPTION_INTERVAL_SECONDS: u32 = 300;
 /// The only monitor of its cluster.
 pub(crate) struct Monitor {
     map: MonMap,
+    auth: Arc<Auth>,
 }
 
 impl Monitor {
-    pub(crate) fn new(map: MonMap) -> Self {
-        Self { map }
+    pub(crate) fn new(map: MonMap, auth: Arc<Auth>) -> Self {
+        Self { map, auth }
     }
 
     /// The answers to a message; none if it is not for monitors.
@@ -29,6 +33,7 @@ impl Monitor {
     ) -> Option<Result<Vec<Message>, Error>> {
         Some(match message.header.kind {
             kind::PING => MPing::from_message(message).map(|_| vec![self.pong()]),
+            kind::AUTH => MAuth::from_message(message).map(|ask| self.renew(connection, &ask)),
             kind::MON_GET_MAP => MMonGetMap::from_message(message).map(|_| vec![self.map()]),
             kind::MON_SUBSCRIBE => {
                 MMonSubscribe::from_message(message).map(|ask| self.subscribe(connection, &ask))
@@ -45,6 +50,21 @@ impl Monitor {
 
     fn map(&self) -> Message {
         MMonMap { map: self.map.clone() }.to_message()
+    }
+
+    /// Tickets before the old ones run out, and secrets of services.
+    fn renew(&self, connection: &Connection, ask: &MAuth) -> Vec<Message> {
+        let Some(identity) = connection.peer_auth() else {
+            return Vec::new(); // nobody gets here without
+        };
+        let number = connection.peer_name().map_or(0, |name| name.number);
+        let number = u64::try_from(number).unwrap_or_default();
+        let mut server = AuthServer::authenticated(identity, number);
+        let (reply, refusal) = server.answer(&self.auth, ask, number, now());
+        if let Some(refusal) = refusal {
+            eprintln!("mini_mon: {connection}: {refusal}");
+        }
+        vec![reply.to_message()]
     }
 
     fn pong(&self) -> Message {
@@ -101,6 +121,11 @@ impl Dispatcher for Monitor {
     fn handle_reset(&self, _: &Connection) -> bool {
         true // clients come and go
     }
+}
+
+/// The time that tickets go by.
+pub(crate) fn now() -> Duration {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
 }
 
 /// An error with its causes.

@@ -4,9 +4,10 @@ use messenger::{Cidr, Config, MsType, OpThreads};
 use messenger_ceph::Fsid;
 use std::error::Error;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::str::FromStr;
 
-const USAGE: &str = "--bind IP:PORT --fsid UUID [--name NAME] [--config FILE] [--stack posix|dpdk] \
+const USAGE: &str = "--bind IP:PORT --fsid UUID [--name NAME] [--keyring FILE] [--config FILE] [--stack posix|dpdk] \
      [--vdev DEVICE] [--addr IP/LEN]... [--json] [--exit-with-parent]";
 
 /// What the command line asks for.
@@ -15,6 +16,8 @@ pub(crate) struct Options {
     pub(crate) bind: SocketAddr,
     pub(crate) fsid: Fsid,
     pub(crate) name: String,
+    /// Who may come in, by cephx; everybody without it.
+    pub(crate) keyring: Option<PathBuf>,
     pub(crate) json: bool,
     pub(crate) exit_with_parent: bool,
     file: Option<String>,
@@ -28,6 +31,7 @@ impl Options {
     pub(crate) fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Self, String> {
         let (mut bind, mut fsid, mut file, mut stack, mut vdev) = (None, None, None, None, None);
         let (mut name, mut addrs) = ("a".to_owned(), Vec::new());
+        let mut keyring = None;
         let (mut json, mut exit_with_parent) = (false, false);
         while let Some(key) = arguments.next() {
             let mut value =
@@ -39,6 +43,7 @@ impl Options {
                 }
                 "--fsid" => fsid = Some(parse(&key, &value()?, "a UUID, see uuidgen")?),
                 "--name" => name = value()?,
+                "--keyring" => keyring = Some(value()?.into()),
                 "--config" => file = Some(value()?),
                 "--stack" => stack = Some(parse_stack(&value()?)?),
                 "--vdev" => vdev = Some(value()?),
@@ -51,7 +56,7 @@ impl Options {
         let missing = |what: &str| format!("{what} is missing; usage: {USAGE}");
         let bind = bind.ok_or_else(|| missing("--bind"))?;
         let fsid = fsid.ok_or_else(|| missing("--fsid"))?;
-        Ok(Self { bind, fsid, name, json, exit_with_parent, file, stack, vdev, addrs })
+        Ok(Self { bind, fsid, name, keyring, json, exit_with_parent, file, stack, vdev, addrs })
     }
 
     /// The file's settings, then the flags'.
