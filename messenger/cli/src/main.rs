@@ -40,6 +40,7 @@ Examples:
   msgr serve --bind 127.0.0.1:6800
   msgr ping 127.0.0.1:6800 --count 100000 --depth 32
   msgr ceph --mon 127.0.0.1:3300 status
+  msgr decode tap.pcapng
   msgr serve --stack dpdk --vdev net_tap0,iface=dt0 --addr 10.99.0.2/24 --bind 10.99.0.2:6800";
 
 #[derive(Debug, Subcommand)]

@@ -10,6 +10,8 @@ mod relay;
 
 use cluster::{Cluster, Over};
 use lab::inside;
+use messenger::AddrType;
+use relay::legacy_scenes::LEGACY_SCENES;
 use relay::scene::Stage;
 use relay::scenes::SCENES;
 
@@ -21,7 +23,8 @@ fn a_real_osd_goes_on_with_our_sessions() {
     inside(namespace, || {
         for stage in stages {
             let _keeper = stage.keep(namespace);
-            stage.play(&SCENES);
+            stage.play(AddrType::Legacy, &LEGACY_SCENES);
+            stage.play(AddrType::Msgr2, &SCENES);
         }
     });
 }

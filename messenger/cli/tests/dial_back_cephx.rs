@@ -15,7 +15,8 @@ use std::sync::{Arc, Mutex};
 use cluster::member::Member;
 use cluster::{Cluster, Over};
 use lab::inside;
-use messenger::{Action, Step};
+use messenger::{Action, AddrType, Step};
+use relay::legacy_scenes::LEGACY_SCENES;
 use relay::scene::{News, OURS, PORTS, Stage, Us};
 use relay::scenes::SCENES;
 use serde_json::json;
@@ -80,7 +81,8 @@ fn a_real_osd_goes_on_with_our_sessions_under_cephx() {
         for stage in stages {
             let _keeper = stage.keep(namespace);
             let stage = stage.with_auth(in_crc.messenger.auth());
-            stage.play(&SCENES);
+            stage.play(AddrType::Legacy, &LEGACY_SCENES);
+            stage.play(AddrType::Msgr2, &SCENES);
             the_osd_dials_back_in_secure_mode(&stage.with_auth(in_secure.messenger.auth()));
         }
         in_crc.end();

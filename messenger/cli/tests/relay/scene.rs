@@ -6,8 +6,9 @@ use std::sync::{Arc, Mutex};
 
 use messenger::auth::Auth;
 use messenger::{
-    Action, Config, ConnectOptions, Connection, Dispatcher, DispatcherPriority, EntityAddr,
-    EntityAddrVec, EntityName, EntityType, Message, Messenger, MsType, OpThreads, Policy, Step,
+    Action, AddrType, Config, ConnectOptions, Connection, Dispatcher, DispatcherPriority,
+    EntityAddr, EntityAddrVec, EntityName, EntityType, Message, Messenger, MsType, OpThreads,
+    Policy, Step,
 };
 use messenger_ceph::{Fsid, JsonCommand, MCommand, MCommandReply, MPing, Payload};
 use messenger_proto::v2::control::{ClientIdent, ServerIdent, SessionReconnect};
@@ -101,17 +102,18 @@ pub(crate) struct Scene {
 }
 
 impl Scene {
-    fn set(stage: &Stage, port: u16) -> Self {
+    /// At the OSD's address of this kind.
+    fn set(stage: &Stage, kind: AddrType, port: u16) -> Self {
         let local = SocketAddr::new(stage.ip, port);
-        let relay = Relay::between(local, stage.osd.preferred());
-        let seen = |addr: &EntityAddr| match *addr == stage.osd.preferred() {
-            true => relay.front(),
-            false => *addr,
+        let relay = Relay::between(local, stage.osd.of(kind));
+        let osd = match kind {
+            // All addresses together are the key of a session, but msgr1 tells its own only.
+            AddrType::Legacy => relay.front().into(),
+            _ => EntityAddrVec(stage.osd.iter().map(|addr| relay.seen(*addr)).collect()),
         };
-        let osd = EntityAddrVec(stage.osd.iter().map(seen).collect());
         let us = stage.us(NONCE, osd, |_, _| Action::Continue);
-        let public = EntityAddr::v2(relay.back(), 0).into();
-        us.messenger.bindv(&EntityAddr::v2(local, 0).into(), Some(&public)).unwrap();
+        let at = |socket| EntityAddr { kind, nonce: 0, socket: Some(socket) }.into();
+        us.messenger.bindv(&at(local), Some(&at(relay.back()))).unwrap();
         us.messenger.start().unwrap();
         Self { us, relay }
     }
@@ -282,9 +284,9 @@ impl Stage {
     }
 
     /// Plays every scene; each is another session.
-    pub(crate) fn play(&self, scenes: &[fn(&Scene)]) {
+    pub(crate) fn play(&self, kind: AddrType, scenes: &[fn(&Scene)]) {
         for (port, scene) in (PORTS..).zip(scenes) {
-            let set = Scene::set(self, port);
+            let set = Scene::set(self, kind, port);
             scene(&set);
             set.us.hears_no_more();
         }
