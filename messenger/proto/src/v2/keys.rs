@@ -31,6 +31,8 @@ pub const KEY_USES_MAX: u64 = 1 << 32;
 
 /// Longest body whose buffer is kept for the next one.
 const BENCH_LEN_MAX: usize = 128 << 10;
+/// How many such buffers are kept: as many bodies of 64 KiB as a session writes ahead.
+const BENCHES: usize = 4;
 const KEY_LEN: usize = 16;
 const NONCE_LEN: usize = 12;
 const NONCE_A_AT: usize = KEY_LEN;
@@ -146,14 +148,14 @@ impl Nonces {
 pub struct SealingKey {
     key: LessSafeKey,
     nonces: Nonces,
-    /// Where bodies are sealed, one after the other is sent. Fresh memory for each costs page faults
-    /// worth a third of the encryption.
-    bench: BytesMut,
+    /// Where bodies are sealed, in turn. Fresh memory for each costs page faults worth the encryption.
+    benches: [BytesMut; BENCHES],
+    next: usize,
 }
 
 impl SealingKey {
     fn new(key: &[u8; KEY_LEN], nonces: Nonces) -> Self {
-        Self { key: gcm(key), nonces, bench: BytesMut::new() }
+        Self { key: gcm(key), nonces, benches: Default::default(), next: 0 }
     }
 
     /// An empty buffer of this capacity: that of an earlier body if its bytes are not used any more.
@@ -161,22 +163,24 @@ impl SealingKey {
         if capacity > BENCH_LEN_MAX {
             return BytesMut::with_capacity(capacity);
         }
-        self.bench.reserve(capacity);
-        std::mem::take(&mut self.bench)
+        self.next = (self.next + 1) % BENCHES;
+        let bench = &mut self.benches[self.next];
+        bench.reserve(capacity);
+        std::mem::take(bench)
     }
 
     /// Freezes what was sealed in a [`SealingKey::buffer`].
     pub(super) fn freeze(&mut self, mut sealed: BytesMut) -> Bytes {
         let body = sealed.split().freeze();
         if body.len() <= BENCH_LEN_MAX {
-            self.bench = sealed;
+            self.benches[self.next] = sealed;
         }
         body
     }
 
     /// Gives up the buffer that is kept for the next body.
     pub(super) fn release(&mut self) {
-        self.bench = BytesMut::new();
+        self.benches = Default::default();
     }
 
     /// The frame format this key is for.
@@ -339,17 +343,15 @@ mod tests {
             body.resize(len, 0);
             key.freeze(body)
         };
-        let first = seal(64 << 10);
-        let place = first.as_ptr();
-        let second = seal(64 << 10);
-        assert_ne!(second.as_ptr(), place, "the first is not sent yet");
-        let place = second.as_ptr();
-        drop((first, second));
-        assert_eq!(seal(60 << 10).as_ptr(), place);
+        let held: Vec<Bytes> = (0..BENCHES).map(|_| seal(64 << 10)).collect();
+        let places: Vec<_> = held.iter().map(|body| body.as_ptr()).collect();
+        assert_ne!(seal(64 << 10).as_ptr(), places[0], "the first is not sent yet");
+        drop(held);
+        assert_eq!(seal(60 << 10).as_ptr(), places[1]);
         assert_eq!(seal(BENCH_LEN_MAX + 1).len(), BENCH_LEN_MAX + 1);
-        assert_eq!(seal(60 << 10).as_ptr(), place, "long ones have buffers of their own");
+        assert_eq!(seal(60 << 10).as_ptr(), places[2], "long ones have buffers of their own");
         key.release();
-        assert_eq!(key.bench.capacity(), 0);
+        assert!(key.benches.iter().all(|bench| bench.capacity() == 0));
     }
 
     #[test]
