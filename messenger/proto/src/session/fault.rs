@@ -111,9 +111,9 @@ impl Session {
         self.state = State::Backoff { until: later(now, self.backoff) };
     }
 
-    /// The number rises only once there was a session (contract L-11), which over msgr1 it tells itself.
+    /// The number rises only once there was a session (contract L-11).
     fn count_reconnect(&mut self) {
-        if self.numbers.server_cookie != 0 || self.numbers.connect_seq > 0 {
+        if self.numbers.server_cookie != 0 {
             self.numbers.connect_seq = self.numbers.connect_seq.saturating_add(1);
         }
     }
