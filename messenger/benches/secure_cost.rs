@@ -2,13 +2,14 @@
 //!
 //! ```text
 //!   cargo bench -p messenger --no-default-features --bench secure_cost -- [--rounds N]
-//!                                                     [--messages N] [--json]
+//!                                                     [--messages N] [--buffers N] [--json]
 //! ```
 //!
 //! Twice the same: a client that logged in by cephx sends messages over loopback, a few under way,
 //! and the server answers each with an empty one; two workers. One pair talks in crc mode, the other
-//! in secure mode; their rounds take turns, and each two give a ratio. What is counted is the
-//! processor time of the whole process, the kernel's part included. Then the same for frames that
+//! in secure mode; their rounds take turns, and each two give a ratio. Messages take turns with
+//! several buffers, for nobody sends the same bytes, warm in a cache, all the time. What is counted is
+//! the processor time of the whole process, the kernel's part included. Then the same for frames that
 //! are written and read again, without messengers and kernel.
 
 #![expect(clippy::unwrap_used, reason = "a benchmark ends when something fails")]
@@ -40,7 +41,7 @@ const HEADER_LEN: usize = 41;
 fn main() {
     let options = Options::from_args();
     let modes = [ConnectionMode::Crc, ConnectionMode::Secure];
-    let scenes = modes.map(Scene::open);
+    let scenes = modes.map(|mode| Scene::open(mode, options.buffers));
     let messages = measure(&options, |mode| {
         let begin = cpu_time();
         scenes[mode].send(options.messages);
@@ -49,7 +50,7 @@ fn main() {
     scenes.into_iter().for_each(Scene::close);
     let frames = measure(&options, |mode| {
         let begin = cpu_time();
-        write_and_read(modes[mode], options.messages);
+        write_and_read(modes[mode], &options);
         cpu_time() - begin
     });
     report(&options, &[("messenger", messages), ("frames", frames)]);
@@ -57,19 +58,22 @@ fn main() {
 
 struct Options {
     rounds: usize,
+    buffers: usize,
     messages: usize,
     json: bool,
 }
 
 impl Options {
     fn from_args() -> Self {
-        let (mut rounds, mut messages, mut json, mut bench) = (11, 20_000, false, false);
+        let (mut rounds, mut messages, mut buffers) = (11, 20_000, 64);
+        let (mut json, mut bench) = (false, false);
         let mut args = std::env::args().skip(1);
         while let Some(arg) = args.next() {
             let mut value = || args.next().and_then(|word| word.parse().ok()).expect("a number");
             match arg.as_str() {
                 "--rounds" => rounds = value(),
                 "--messages" => messages = value(),
+                "--buffers" => buffers = value(),
                 "--json" => json = true,
                 "--bench" => bench = true,
                 other => panic!("unknown option {other}"),
@@ -79,7 +83,7 @@ impl Options {
             // Run by `cargo test`: only show that it works.
             (rounds, messages) = (1, 100);
         }
-        Self { rounds, messages, json }
+        Self { rounds, buffers, messages, json }
     }
 }
 
@@ -99,7 +103,7 @@ struct Scene {
 }
 
 impl Scene {
-    fn open(mode: ConnectionMode) -> Self {
+    fn open(mode: ConnectionMode, buffers: usize) -> Self {
         let net = Posix::new("127.0.0.1", 2);
         let now = SystemTime::UNIX_EPOCH.elapsed().unwrap();
         let key = Key::generate(now, &mut random);
@@ -122,7 +126,7 @@ impl Scene {
         let secrets = Secrets::new(random).with_key(key, Services::NONE);
         client.set_auth(Auth::with_secrets(rules(), secrets)).unwrap();
         client.set_default_policy(Policy::lossy_client()).unwrap();
-        let sender = Arc::new(Sender { data: content(), ..Sender::default() });
+        let sender = Arc::new(Sender { data: content(buffers), ..Sender::default() });
         start(&client, sender.clone());
         let options = messenger::ConnectOptions::default();
         let to_server = client.connect_to(EntityType::Mon, &server.addrs(), options).unwrap();
@@ -161,14 +165,16 @@ fn start(messenger: &Messenger, dispatcher: Arc<dyn Dispatcher>) {
 /// Sends one message for each answer, until none is left.
 #[derive(Default)]
 struct Sender {
-    data: Bytes,
+    data: Vec<Bytes>,
+    sent: AtomicUsize,
     left: AtomicUsize,
     answered: AtomicUsize,
 }
 
 impl Sender {
     fn send(&self, to: &Connection) {
-        to.send_message(Message::new(msg_type::OSD_OP).with_data(self.data.clone())).unwrap();
+        let data = &self.data[self.sent.fetch_add(1, Ordering::Relaxed) % self.data.len()];
+        to.send_message(Message::new(msg_type::OSD_OP).with_data(data.clone())).unwrap();
     }
 }
 
@@ -206,7 +212,7 @@ impl Dispatcher for Answerer {
 }
 
 /// Frames with a header and the data, written and read as transports do.
-fn write_and_read(mode: ConnectionMode, frames: usize) {
+fn write_and_read(mode: ConnectionMode, options: &Options) {
     let wire = Wire { revision: Revision::Rev1, crc_data: true };
     let (mut encoder, mut decoder) = (Encoder::new(wire), Decoder::new(wire));
     if mode == ConnectionMode::Secure {
@@ -216,12 +222,13 @@ fn write_and_read(mode: ConnectionMode, frames: usize) {
         encoder.secure(secret.keys(Role::Client, wire.revision).unwrap().0);
         decoder.secure(secret.keys(Role::Server, wire.revision).unwrap().1);
     }
-    let (header, none, data) = (content().slice(..HEADER_LEN), Bytes::new(), content());
+    let (buffers, none) = (content(options.buffers), Bytes::new());
+    let header = buffers[0].slice(..HEADER_LEN);
     let mut out = BytesMut::new();
-    for _ in 0..frames {
+    for data in buffers.iter().cycle().take(options.messages) {
         out.reserve(4096);
         let write = |writer: &mut messenger_proto::denc::Writer<'_>| writer.bytes(&header);
-        let tail = encoder.begin(Tag::Message, write, [&none, &none, &data], &mut out).unwrap();
+        let tail = encoder.begin(Tag::Message, write, [&none, &none, data], &mut out).unwrap();
         let epilogue = Bytes::copy_from_slice(tail.epilogue.as_bytes());
         let mut chunks = [out.split().freeze()].into_iter().chain(tail.sections).chain([epilogue]);
         let mut current = Bytes::new();
@@ -239,8 +246,9 @@ fn write_and_read(mode: ConnectionMode, frames: usize) {
     }
 }
 
-fn content() -> Bytes {
-    (0..LEN).map(|at| (at * at / 7 % 251) as u8).collect()
+fn content(buffers: usize) -> Vec<Bytes> {
+    let buffer = |seed| (0..LEN).map(|at| (at * at / (7 + seed) % 251) as u8).collect();
+    (0..buffers).map(buffer).collect()
 }
 
 fn random(bytes: &mut [u8]) {

@@ -307,7 +307,7 @@ impl Connection {
         self.features() & mask == mask
     }
 
-    /// As whom the peer authenticated to us; none if we dialled, or it has not yet.
+    /// As whom the peer authenticated to us when it last dialled; none if only we did, or not yet.
     pub fn peer_auth(&self) -> Option<AuthIdentity> {
         self.facts().auth.clone()
     }

@@ -24,6 +24,8 @@ const PING: u16 = 2;
 const MON_MAP: u16 = 4;
 const MON_GET_MAP: u16 = 5;
 const MON_SUBSCRIBE: u16 = 15;
+const AUTH: u16 = 17;
+const AUTH_REPLY: u16 = 18;
 const MON_GET_VERSION: u16 = 19;
 const MON_GET_VERSION_REPLY: u16 = 20;
 const MON_COMMAND: u16 = 50;
@@ -61,7 +63,7 @@ impl Client {
         let addrs = monitor.bind(SocketAddr::new(net.ip(End::Server), 0)).unwrap();
         let info = MonInfo { name: "a".into(), addrs: addrs.clone(), ..MonInfo::default() };
         let map = MonMap::new(fsid(), Duration::from_secs(1), vec![info]);
-        let dispatcher = Arc::new(Monitor::new(map));
+        let dispatcher = Arc::new(Monitor::new(map, monitor.auth()));
         monitor.add_dispatcher_tail(dispatcher, DispatcherPriority::DEFAULT).unwrap();
         monitor.start().unwrap();
         let recorder = Recorder::queued().keeping_messages();
@@ -139,6 +141,17 @@ fn c36_a_monitor_answers_what_clients_ask() {
     let done = client.ask_once(command, MON_COMMAND_ACK);
     assert_eq!(done.front[18..22], [0; 4]);
     assert_eq!(done.data, format!("{FSID}\n"));
+    client.end();
+}
+
+#[test]
+fn a_monitor_without_keys_has_no_tickets() {
+    let client = Client::new();
+    let ask = [&paxos()[..], &2_u32.to_le_bytes(), &2_u32.to_le_bytes(), &[0, 2], &[0; 4]].concat();
+    let refused =
+        client.ask_once(Message::new(AUTH).with_version(1, 1).with_front(ask), AUTH_REPLY);
+    let result = i32::from_le_bytes(refused.front[4..8].try_into().unwrap());
+    assert_eq!(result, -13);
     client.end();
 }
 

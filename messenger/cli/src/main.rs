@@ -44,6 +44,7 @@ Examples:
   msgr bench run posix --depth 32
   msgr bench ab dpdk-memif kernel-spin --size 64
   msgr ceph --mon 127.0.0.1:3300 status
+  msgr decode tap.pcapng
   msgr serve --stack dpdk --vdev net_tap0,iface=dt0 --addr 10.99.0.2/24 --bind 10.99.0.2:6800";
 
 #[derive(Debug, Subcommand)]

@@ -41,6 +41,18 @@ fn wrong_usage_is_told_apart_from_failure() {
 }
 
 #[test]
+fn what_cannot_be_recorded_or_read_is_told() {
+    fails(&["serve", "--bind", "127.0.0.1:0", "--capture", "x"], 1, &["--stack dpdk", "tcpdump"]);
+    fails(&["decode", "/no/such.pcapng"], 1, &["/no/such.pcapng", "No such file"]);
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("text");
+    std::fs::write(&file, "this is no capture\n").unwrap();
+    let file = file.to_str().unwrap();
+    fails(&["decode", file], 1, &[file, "no pcapng file", "editcap"]);
+    assert!(!std::path::Path::new("x").exists(), "a recording of nothing");
+}
+
+#[test]
 fn a_target_that_nobody_serves_is_reported_in_time() {
     fails(&["ping", "127.0.0.1:1", "--patience", "1"], 1, &["no session", "msgr serve"]);
 }

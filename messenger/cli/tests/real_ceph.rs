@@ -22,7 +22,7 @@ const SIZES: [usize; 3] = [1, 4 << 10, LARGE];
 const LARGE: usize = (3 << 20) + 1;
 
 /// How long a monitor's tickets are good where a test waits for their end.
-const TTL_SECONDS: &str = "3";
+const TTL_SECONDS: &str = "2";
 
 /// Bytes of which no two stretches are alike.
 fn content(len: usize, seed: u32) -> Vec<u8> {
@@ -122,6 +122,13 @@ fn nobody_else_is_let_in(cluster: &Cluster) {
     cluster.configure("admin", &cluster.keyring(), "secure");
 }
 
+/// From now on its monitor gives tickets that soon end.
+fn shorten_tickets(cluster: &Cluster) {
+    let name = "auth_service_ticket_ttl";
+    let set = json!({ "prefix": "config set", "who": "mon", "name": name, "value": TTL_SECONDS });
+    cluster.command(set);
+}
+
 /// A client of ours outlives the tickets it logged in with; a service of ours has its secrets from the
 /// monitor, and opens the client's tickets, old and new, with them.
 fn tickets_and_secrets_of_its_monitor_stay_good(cluster: &Cluster) {
@@ -129,10 +136,7 @@ fn tickets_and_secrets_of_its_monitor_stay_good(cluster: &Cluster) {
     let keyring = json!({ "prefix": "auth get-or-create", "entity": id.to_string(), "caps": all });
     let service_key = cluster.file("service-keyring");
     std::fs::write(&service_key, cluster.command(keyring)).unwrap();
-    let ttl = json!({
-        "prefix": "config set", "who": "mon", "name": "auth_service_ticket_ttl", "value": TTL_SECONDS,
-    });
-    cluster.command(ttl);
+    shorten_tickets(cluster);
     let dump = cluster.command(json!({ "prefix": "osd dump", "format": "json" }));
     let theirs = OsdDump::parse(dump.as_bytes()).unwrap().osds[0].public_addrs.clone();
     let admin_key = cluster.keyring();
@@ -210,7 +214,8 @@ fn a_real_cluster_with_cephx_is_asked_in_both_modes() {
 
 #[test]
 fn an_osd_may_restart_under_a_request_and_crash_under_pings() {
-    let mut cluster = Cluster::start(1);
+    let mut cluster = Cluster::start_with_cephx(1);
+    shorten_tickets(&cluster); // those of the first session have ended before the second one begins
     let (here, there) = (cluster.file("here"), cluster.file("there"));
     let bytes = content(4 << 10, 3);
     std::fs::write(&here, &bytes).unwrap();

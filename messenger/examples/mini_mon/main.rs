@@ -12,9 +12,18 @@
 //!   ceph -c ceph.conf status
 //! ```
 //!
-//! It keeps no state but its map, of which it is the only monitor, and lets everybody in.
+//! Clients of msgr1 are served at a second address: `--bind v1:127.0.0.1:6789`.
+//!
+//! It keeps no state but its map, of which it is the only monitor, and lets everybody in; or, with
+//! `--keyring FILE`, those whose keys are there, by cephx and in the connection mode they prefer:
+//!
+//! ```text
+//!   ceph-authtool keyring --create-keyring --gen-key -n client.admin --cap mon 'allow *'
+//!   auth_client_required = cephx, and keyring = FILE, in ceph.conf
+//! ```
 
 mod commands;
+mod door;
 mod monitor;
 mod options;
 
@@ -60,8 +69,11 @@ fn serve(options: &Options) -> Result<(), Box<dyn Error>> {
     messenger.set_nonce(NONCE)?;
     let features_required = FEATURES_REQUIRED;
     messenger.set_default_policy(Policy { features_required, ..Policy::stateless_server() })?;
-    let addrs = messenger.bind(options.bind)?;
-    let monitor = Arc::new(Monitor::new(map(options, &addrs)?));
+    if let Some(keyring) = &options.keyring {
+        messenger.set_auth(door::cephx(keyring)?)?;
+    }
+    let addrs = messenger.bindv(&options.bind, None)?;
+    let monitor = Arc::new(Monitor::new(map(options, &addrs)?, messenger.auth()));
     messenger.add_dispatcher_tail(monitor, DispatcherPriority::DEFAULT)?;
     messenger.start()?;
     report(options, &addrs);

@@ -29,6 +29,8 @@ pub(crate) struct Monitor {
     /// Which of the addresses is tried next.
     next: usize,
     session: Option<Connection>,
+    /// Keeps the tickets good that the caller and its like show to OSDs.
+    errands: AuthClient,
     fsid: Fsid,
     tid: u64,
 }
@@ -61,8 +63,10 @@ impl Monitor {
             "msgr1 encrypts nothing, and the configuration insists on it; name the monitor without \
              v1:, or set ms_mon_client_mode = \"crc\" in --config"
         );
-        let (session, fsid) = (None, Fsid::default());
-        let mut monitor = Self { caller, addrs: addrs.to_vec(), next: 0, session, fsid, tid: 0 };
+        let name = caller.auth_name().parse().context("our own name")?;
+        let errands = AuthClient::new(auth, name);
+        let (addrs, session, fsid) = (addrs.to_vec(), None, Fsid::default());
+        let mut monitor = Self { caller, addrs, next: 0, session, errands, fsid, tid: 0 };
         let answer = monitor.ask(&MMonGetMap.to_message(), kind::MON_MAP, deadline)?;
         monitor.fsid = MMonMap::from_message(&answer)
             .with_context(|| format!("{} sent no map of monitors", monitor.who()))?
@@ -188,11 +192,12 @@ impl Monitor {
 
     /// The present session, or one with the first monitor that answers.
     fn session(&mut self, deadline: Instant) -> Result<Connection> {
-        if let Some(session) = self.session.as_ref().filter(|session| session.is_connected()) {
-            return Ok(session.clone());
-        }
-        if let Some(gone) = self.session.take() {
-            gone.mark_down();
+        if let Some(session) = self.session.take() {
+            if session.is_connected() && self.run_errands(&session, deadline)? {
+                self.session = Some(session.clone());
+                return Ok(session);
+            }
+            session.mark_down();
         }
         let mut refused = false;
         loop {
@@ -207,14 +212,14 @@ impl Monitor {
                 };
                 match news.what {
                     _ if news.connection != session => {}
-                    What::Ready if addr.kind == AddrType::Legacy => {
-                        if !self.log_in(&session, until)? {
+                    What::Ready => {
+                        match addr.kind {
+                            AddrType::Legacy => self.errands.log_in(now().into()),
+                            _ => self.errands.on_session(), // its frames logged us in
+                        }
+                        if !self.run_errands(&session, until)? {
                             break;
                         }
-                        self.session = Some(session.clone());
-                        return Ok(session);
-                    }
-                    What::Ready => {
                         self.session = Some(session.clone());
                         return Ok(session);
                     }
@@ -250,15 +255,12 @@ impl Monitor {
 }
 
 impl Monitor {
-    /// Logs in by messages, which msgr2 does by frames, and gets the tickets for OSDs. False: the
-    /// session ended, or the monitor kept silent.
-    fn log_in(&self, session: &Connection, until: Instant) -> Result<bool> {
-        let name = self.caller.auth_name().parse().context("our own name")?;
-        let mut client = AuthClient::new(self.caller.auth(), name);
-        client.log_in(now().into());
-        loop {
-            let Some(AuthErrand::Send(ask)) = client.poll(now().into()) else {
-                return Ok(true); // nothing more to ask for
+    /// Logs in, if that is to be done by messages, and renews the tickets that run out. False: the
+    /// session ended, the monitor kept silent, or there has to be a new session.
+    fn run_errands(&mut self, session: &Connection, until: Instant) -> Result<bool> {
+        while let Some(errand) = self.errands.poll(now().into()) {
+            let AuthErrand::Send(ask) = errand else {
+                return Ok(false);
             };
             if session.send_message(ask.to_message()).is_err() {
                 return Ok(false);
@@ -270,8 +272,15 @@ impl Monitor {
             };
             let reply = MAuthReply::from_message(&answer)
                 .with_context(|| format!("{} sent a broken answer", self.who()))?;
-            client.on_reply(&reply, now().into()).with_context(|| self.denial())?;
+            match self.errands.on_reply(&reply, now().into()) {
+                // What there is may be good for a while, and then there is a new session.
+                Err(error) if self.errands.is_logged_in() => {
+                    tracing::warn!(%error, "no new tickets");
+                }
+                outcome => outcome.with_context(|| self.denial())?,
+            }
         }
+        Ok(true)
     }
 
     /// The first message that is wanted; `None` if the session ended before, or time ran out.

@@ -166,7 +166,10 @@ impl Session {
     /// AUTH_DONE went one way or the other: both sides sign, in the mode that was chosen.
     fn granted(&mut self, mut grant: Grant) -> Result<(), ProtocolError> {
         self.peer.global_id = grant.global_id;
-        self.peer.auth = grant.peer.take();
+        // A server that we dial tells no name; if it once dialled us, it goes by that.
+        if let Some(peer) = grant.peer.take() {
+            self.peer.auth = Some(peer);
+        }
         let read_ahead_len = self.identity.options.read_ahead_len;
         let Some(transport) = self.transport() else {
             return Ok(());

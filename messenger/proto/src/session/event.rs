@@ -242,7 +242,7 @@ pub struct PeerFacts {
     pub features: u64,
     /// The number the authentication gave it or us; zero when unknown.
     pub global_id: u64,
-    /// As whom it authenticated to us, on its latest transport; none if we dialled.
+    /// As whom it authenticated to us when it last dialled; none if only we did.
     pub auth: Option<AuthIdentity>,
     /// When its last KEEPALIVE2 arrived (contract C-11).
     pub last_keepalive: Option<Instant>,

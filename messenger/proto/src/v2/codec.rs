@@ -76,6 +76,13 @@ impl Encoder {
         self.key.is_some()
     }
 
+    /// Gives up the buffer that is kept for sealing.
+    pub fn release(&mut self) {
+        if let Some(key) = &mut self.key {
+            key.release();
+        }
+    }
+
     /// Compresses later frames as agreed.
     pub fn compress(&mut self, compression: Option<Compression>) {
         self.compression = compression;

@@ -12,10 +12,10 @@
 
 use std::fmt;
 
-use aws_lc_rs::aead::{AES_128_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use aws_lc_rs::cipher::{AES_128, DecryptingKey, DecryptionContext, UnboundCipherKey};
 use aws_lc_rs::iv::FixedLength;
 use bytes::{Bytes, BytesMut};
+use ring::aead::{AES_128_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use zeroize::Zeroizing;
 
 use crate::error::ProtocolError;
@@ -29,6 +29,10 @@ pub const TAG_LEN: usize = 16;
 /// GCM messages one key may seal, and open; a frame takes one to three.
 pub const KEY_USES_MAX: u64 = 1 << 32;
 
+/// Longest body whose buffer is kept for the next one.
+const BENCH_LEN_MAX: usize = 128 << 10;
+/// How many such buffers are kept: as many bodies of 64 KiB as a session writes ahead.
+const BENCHES: usize = 4;
 const KEY_LEN: usize = 16;
 const NONCE_LEN: usize = 12;
 const NONCE_A_AT: usize = KEY_LEN;
@@ -144,11 +148,39 @@ impl Nonces {
 pub struct SealingKey {
     key: LessSafeKey,
     nonces: Nonces,
+    /// Where bodies are sealed, in turn. Fresh memory for each costs page faults worth the encryption.
+    benches: [BytesMut; BENCHES],
+    next: usize,
 }
 
 impl SealingKey {
     fn new(key: &[u8; KEY_LEN], nonces: Nonces) -> Self {
-        Self { key: gcm(key), nonces }
+        Self { key: gcm(key), nonces, benches: Default::default(), next: 0 }
+    }
+
+    /// An empty buffer of this capacity: that of an earlier body if its bytes are not used any more.
+    pub(super) fn buffer(&mut self, capacity: usize) -> BytesMut {
+        if capacity > BENCH_LEN_MAX {
+            return BytesMut::with_capacity(capacity);
+        }
+        self.next = (self.next + 1) % BENCHES;
+        let bench = &mut self.benches[self.next];
+        bench.reserve(capacity);
+        std::mem::take(bench)
+    }
+
+    /// Freezes what was sealed in a [`SealingKey::buffer`].
+    pub(super) fn freeze(&mut self, mut sealed: BytesMut) -> Bytes {
+        let body = sealed.split().freeze();
+        if body.len() <= BENCH_LEN_MAX {
+            self.benches[self.next] = sealed;
+        }
+        body
+    }
+
+    /// Gives up the buffer that is kept for the next body.
+    pub(super) fn release(&mut self) {
+        self.benches = Default::default();
     }
 
     /// The frame format this key is for.
@@ -211,8 +243,10 @@ impl OpeningKey {
         let Some((ciphertext, tag)) = sealed.split_last_chunk::<TAG_LEN>() else {
             return Err(not_authentic);
         };
-        let opened = self.key.open_separate_gather(nonce, Aad::empty(), ciphertext, tag, plain);
-        opened.map_err(|_| not_authentic)
+        plain.copy_from_slice(ciphertext);
+        let (aad, tag) = (Aad::empty(), (*tag).into());
+        let opened = self.key.open_in_place_separate_tag(nonce, aad, tag, plain, 0..);
+        opened.map(|_| ()).map_err(|_| not_authentic)
     }
 
     /// Opens a ciphertext with its tag behind it: in place if nobody else looks at its bytes.
@@ -299,6 +333,25 @@ mod tests {
             let refused = ProtocolError::NotAuthentic { what: "text" };
             assert_eq!(opening.open(Bytes::from_static(b"short"), "text"), Err(refused));
         }
+    }
+
+    #[test]
+    fn a_body_s_buffer_serves_the_next_one_when_its_bytes_are_sent() {
+        let (mut key, _) = keys(Revision::Rev1);
+        let mut seal = |len: usize| {
+            let mut body = key.buffer(len);
+            body.resize(len, 0);
+            key.freeze(body)
+        };
+        let held: Vec<Bytes> = (0..BENCHES).map(|_| seal(64 << 10)).collect();
+        let places: Vec<_> = held.iter().map(|body| body.as_ptr()).collect();
+        assert_ne!(seal(64 << 10).as_ptr(), places[0], "the first is not sent yet");
+        drop(held);
+        assert_eq!(seal(60 << 10).as_ptr(), places[1]);
+        assert_eq!(seal(BENCH_LEN_MAX + 1).len(), BENCH_LEN_MAX + 1);
+        assert_eq!(seal(60 << 10).as_ptr(), places[2], "long ones have buffers of their own");
+        key.release();
+        assert!(key.benches.iter().all(|bench| bench.capacity() == 0));
     }
 
     #[test]

@@ -82,11 +82,11 @@ pub(super) fn seal(
         seal_run(key, start, &rest[..lens.len() - 1], out)?;
         return Ok(Bytes::new());
     }
-    let mut body = BytesMut::with_capacity(out.len() - start + body_len);
+    let mut body = key.buffer(out.len() - start + body_len);
     body.put_slice(&out[start..]);
     out.truncate(start);
     seal_run(key, 0, &rest[..lens.len() - 1], &mut body)?;
-    Ok(body.freeze())
+    Ok(key.freeze(body))
 }
 
 /// Seals preamble and first segment of revision 1, which start at `at`.

@@ -127,6 +127,35 @@ fn nobody_else_gets_a_session_by_its_addresses() {
 }
 
 #[test]
+fn a_session_that_we_dialled_again_keeps_the_name_of_its_peer() {
+    let realm = Realm::new(&[Secure]);
+    let mut pair = secured(Pair::of_peers(Policy::lossless_peer()), &realm, Revision::Rev1);
+    pair.dial(ALICE);
+    pair.run();
+    pair.cut();
+    pair.run();
+    pair.send(BOB, message(1));
+    pair.run();
+    assert_eq!(pair.dialled(BOB, 0), Some(true));
+    assert_eq!(pair.received_tids(ALICE), [1]);
+    let name = |pair: &mut Pair, host| {
+        pair.session(host).peer().auth.as_ref().map(|auth| auth.name.to_string())
+    };
+    assert_eq!(name(&mut pair, BOB).as_deref(), Some("osd.0"));
+    assert_eq!(name(&mut pair, ALICE).as_deref(), Some("osd.1"));
+    // So who has another name does not get the session, however it was last dialled.
+    pair.edit(ALICE, |identity| {
+        identity.auth = realm.member("client.admin", 4000);
+        identity.options.auth_id = "admin".into();
+        identity.name = "client.0".parse().unwrap();
+    });
+    let thief = pair.dial(ALICE);
+    pair.run();
+    assert!(!pair.hosts[ALICE].slots[thief].session.is_ready());
+    assert!(pair.session(BOB).is_ready());
+}
+
+#[test]
 fn who_has_another_key_or_no_ticket_stays_outside() {
     let realm = Realm::new(&[Secure]);
     let mon = identity("mon.0", "v2:10.0.0.2:3300/0", Policy::stateless_registered_server());
