@@ -15,6 +15,7 @@ pub(crate) struct Environment {
     pub(crate) dpdk: Option<String>,
     pub(crate) kernel: String,
     pub(crate) cpu_model: String,
+    /// Of the machine.
     pub(crate) cpus: usize,
     pub(crate) cpu_flags: String,
     /// Frequency governor of the first CPU; none in most virtual machines.
@@ -44,7 +45,7 @@ impl Environment {
                 uname.release().to_string_lossy()
             ),
             cpu_model: cpu("model name"),
-            cpus: std::thread::available_parallelism().map_or(0, Into::into),
+            cpus: cpuinfo.lines().filter(|line| line.starts_with("processor")).count(),
             cpu_flags: cpu("flags"),
             governor: Some(governor.trim().to_owned()).filter(|governor| !governor.is_empty()),
             allowed_cpus: field(&text("/proc/self/status"), "Cpus_allowed_list"),
