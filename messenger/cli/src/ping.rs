@@ -295,6 +295,6 @@ fn print(report: &PingReport, json: bool) -> Result<()> {
 }
 
 /// Bytes that differ from their neighbours, so that shifted data is noticed.
-fn pattern(len: usize) -> Vec<u8> {
+pub(crate) fn pattern(len: usize) -> Vec<u8> {
     (0..len).map(|i| (i % 251) as u8).collect()
 }

@@ -9,7 +9,7 @@ use std::num::NonZeroU64;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::thread::JoinHandle;
+use std::thread::{JoinHandle, Thread};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -24,6 +24,7 @@ use crate::bench::generator::{Departure, Generator};
 use crate::bench::lanes::Lanes;
 use crate::bench::load::{Kind, Load};
 use crate::bench::server::{Answer, Question, msg_kind, msg_type};
+use crate::ping::pattern;
 
 /// How soon a message that found no room is tried again.
 const RETRY_AFTER: Duration = Duration::from_millis(1);
@@ -47,6 +48,8 @@ struct Shared {
     connections: OnceLock<Vec<Connection>>,
     connected: AtomicUsize,
     answers: Mutex<Sender<Bytes>>,
+    /// The thread that keeps time.
+    clock: OnceLock<Thread>,
     /// In a stream what each connection was given, until it has left.
     leaving: Vec<Mutex<VecDeque<(u64, usize)>>>,
 }
@@ -67,6 +70,7 @@ impl OverMessenger {
             connections: OnceLock::new(),
             connected: AtomicUsize::new(0),
             answers: Mutex::new(sender),
+            clock: OnceLock::new(),
             leaving: (0..streams).map(|_| Mutex::default()).collect(),
         });
         let messenger = Messenger::create(EntityName::new(EntityType::Client, -1), config)?;
@@ -96,7 +100,9 @@ impl Client for OverMessenger {
     fn begin(&mut self) -> Result<()> {
         let shared = Arc::clone(&self.shared);
         let clock = std::thread::Builder::new().name("bench-clock".into());
-        self.clock = Some(clock.spawn(move || shared.keep_time()).context("no thread")?);
+        let clock = clock.spawn(move || shared.keep_time()).context("no thread")?;
+        let _ = self.shared.clock.set(clock.thread().clone());
+        self.clock = Some(clock);
         Ok(())
     }
 
@@ -210,9 +216,16 @@ impl Dispatcher for Shared {
             return self.lanes.fail("a reply to no message of ours");
         };
         let mut generator = self.lanes.lock(lane);
+        let had_plans = generator.poll_timeout().is_some();
         match generator.handle_reply(now, tid, message.data.len()) {
             Ok(()) => self.depart(now, lane, &mut generator),
-            Err(why) => self.lanes.fail(why),
+            Err(why) => return self.lanes.fail(why),
+        }
+        if !had_plans
+            && generator.poll_timeout().is_some()
+            && let Some(clock) = self.clock.get()
+        {
+            clock.unpark(); // it sleeps, and does not know of the think time that has begun
         }
     }
 
@@ -233,9 +246,4 @@ impl Dispatcher for Shared {
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Bytes that differ from their neighbours, so that shifted data is noticed.
-pub(crate) fn pattern(len: usize) -> Vec<u8> {
-    (0..len).map(|i| (i % 251) as u8).collect()
 }

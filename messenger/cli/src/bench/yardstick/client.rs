@@ -19,8 +19,8 @@ use crate::bench::client::{ANSWER_PATIENCE, Client as BenchClient};
 use crate::bench::generator::Generator;
 use crate::bench::lanes::Lanes;
 use crate::bench::load::{Kind, Load};
-use crate::bench::over_messenger::pattern;
 use crate::bench::server::{Answer, Question, msg_kind, msg_type};
+use crate::ping::pattern;
 
 /// The longest the thread sleeps.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
