@@ -16,6 +16,7 @@ use tempfile::TempDir;
 
 const FSID: &str = "3f04cebd-60a0-46cf-a196-ccb5f627f974";
 const PORT_V2: u16 = 3300;
+const PORT_V1: u16 = 6789;
 /// Long for a monitor that answers, short for a person who waits for a failure.
 const PATIENCE_SECONDS: &str = "60";
 /// What `ceph` exits with for a command that its monitor does not know.
@@ -52,12 +53,19 @@ struct Monitor {
     _process: Process,
     namespace: Option<Namespace>,
     config: TempDir,
+    /// By protocol.
+    addrs: [String; 2],
+    /// Which protocol clients are to speak.
+    protocol: usize,
 }
+
+const MSGR2: usize = 0;
+const MSGR1: usize = 1;
 
 impl Monitor {
     fn on_kernel_tcp(door: Door) -> Self {
         let mut command = Command::new(mini_mon());
-        command.args(["--bind", "127.0.0.1:0"]);
+        command.args(["--bind", "127.0.0.1:0", "--bind", "v1:127.0.0.1:0"]);
         Self::start(command, None, door)
     }
 
@@ -70,6 +78,8 @@ impl Monitor {
             &format!("{STACK_V4}/24"),
             "--bind",
             &format!("{STACK_V4}:{PORT_V2}"),
+            "--bind",
+            &format!("v1:{STACK_V4}:{PORT_V1}"),
         ]);
         Self::start(command, Some(namespace), door)
     }
@@ -84,20 +94,20 @@ impl Monitor {
         command.args(["--fsid", FSID, "--json", "--exit-with-parent"]);
         let mut process = Process::spawn("monitor", command).expect("spawn the monitor");
         let ready = process.wait_ready().expect("the monitor is ready");
-        let addr = ready["addrs"][0].as_str().expect("an address");
+        let addrs = [0, 1].map(|at| ready["addrs"][at].as_str().expect("an address").to_owned());
         if let Some(namespace) = &namespace {
             let address: IpAddr = KERNEL_V4.parse().unwrap();
             namespace.add_address("dt0", address, 24).expect("kernel's address");
         }
         let method = if door == Door::Keys { "cephx" } else { "none" };
         let text = format!(
-            "[global]\nfsid = {FSID}\nmon_host = {addr}\nauth_cluster_required = {method}\n\
+            "[global]\nfsid = {FSID}\nauth_cluster_required = {method}\n\
              auth_service_required = {method}\nauth_client_required = {method}\n\
              keyring = {}/keyring\n",
             config.path().display()
         );
         std::fs::write(config.path().join("ceph.conf"), text).unwrap();
-        Self { _process: process, namespace, config }
+        Self { _process: process, namespace, config, addrs, protocol: MSGR2 }
     }
 
     /// Runs `ceph ARGS` to its end.
@@ -109,7 +119,8 @@ impl Monitor {
             None => Command::new("timeout"),
         };
         command.args([PATIENCE_SECONDS, "ceph", "-c"]);
-        command.arg(self.config.path().join("ceph.conf")).args(args);
+        command.arg(self.config.path().join("ceph.conf"));
+        command.args(["-m", &self.addrs[self.protocol]]).args(args);
         command.output().expect("run timeout")
     }
 
@@ -118,6 +129,11 @@ impl Monitor {
         let out = self.ceph(args);
         assert!(out.status.success(), "ceph {args:?}: {out:?}");
         String::from_utf8(out.stdout).unwrap()
+    }
+
+    fn over_msgr1(&mut self) -> &Self {
+        self.protocol = MSGR1;
+        self
     }
 
     fn lets_in_who_has_a_key(&self) {
@@ -144,26 +160,36 @@ impl Monitor {
 
 #[test]
 fn the_real_command_is_served_over_kernel_tcp() {
-    Monitor::on_kernel_tcp(Door::Open).answers_all_it_knows();
+    let mut monitor = Monitor::on_kernel_tcp(Door::Open);
+    monitor.answers_all_it_knows();
+    monitor.over_msgr1().answers_all_it_knows();
 }
 
 #[test]
 fn the_real_command_is_served_over_dpdk() {
-    Monitor::on_dpdk(Door::Open).answers_all_it_knows();
+    let mut monitor = Monitor::on_dpdk(Door::Open);
+    monitor.answers_all_it_knows();
+    monitor.over_msgr1().answers_all_it_knows();
 }
 
 #[test]
 fn the_real_command_logs_in_over_kernel_tcp() {
-    let monitor = Monitor::on_kernel_tcp(Door::Keys);
+    let mut monitor = Monitor::on_kernel_tcp(Door::Keys);
     monitor.lets_in_who_has_a_key();
+    monitor.over_msgr1().answers_all_it_knows();
     std::fs::write(monitor.config.path().join("keyring"), OTHER_KEYRING).unwrap();
-    let out = monitor.ceph(&["fsid"]);
-    assert_eq!(out.status.code(), Some(EACCES), "{out:?}");
+    for protocol in [MSGR2, MSGR1] {
+        monitor.protocol = protocol;
+        let out = monitor.ceph(&["fsid"]);
+        assert_eq!(out.status.code(), Some(EACCES), "{out:?}");
+    }
 }
 
 #[test]
 fn the_real_command_logs_in_over_dpdk() {
-    Monitor::on_dpdk(Door::Keys).lets_in_who_has_a_key();
+    let mut monitor = Monitor::on_dpdk(Door::Keys);
+    monitor.lets_in_who_has_a_key();
+    monitor.over_msgr1().answers_all_it_knows();
 }
 
 #[test]

@@ -12,6 +12,8 @@
 //!   ceph -c ceph.conf status
 //! ```
 //!
+//! Clients of msgr1 are served at a second address: `--bind v1:127.0.0.1:6789`.
+//!
 //! It keeps no state but its map, of which it is the only monitor, and lets everybody in; or, with
 //! `--keyring FILE`, those whose keys are there, by cephx and in the connection mode they prefer:
 //!
@@ -70,7 +72,7 @@ fn serve(options: &Options) -> Result<(), Box<dyn Error>> {
     if let Some(keyring) = &options.keyring {
         messenger.set_auth(door::cephx(keyring)?)?;
     }
-    let addrs = messenger.bind(options.bind)?;
+    let addrs = messenger.bindv(&options.bind, None)?;
     let monitor = Arc::new(Monitor::new(map(options, &addrs)?, messenger.auth()));
     messenger.add_dispatcher_tail(monitor, DispatcherPriority::DEFAULT)?;
     messenger.start()?;

@@ -7,7 +7,7 @@ use messenger_ceph::{
     AuthServer, Error, MAuth, MConfig, MMonCommand, MMonGetMap, MMonGetVersion,
     MMonGetVersionReply, MMonMap, MMonSubscribe, MMonSubscribeAck, MPing, MonMap, Payload, kind,
 };
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 /// Peers with this feature renew no subscriptions, and wait for no confirmation.
@@ -18,6 +18,22 @@ const SUBSCRIPTION_INTERVAL_SECONDS: u32 = 300;
 pub(crate) struct Monitor {
     map: MonMap,
     auth: Arc<Auth>,
+}
+
+/// How far a peer has come that authenticates by messages: what we keep with its connection.
+type Door = Mutex<AuthServer>;
+
+fn door(connection: &Connection) -> Arc<Door> {
+    let kept = connection.priv_data().and_then(|kept| kept.downcast::<Door>().ok());
+    kept.unwrap_or_else(|| {
+        let door = Arc::new(Door::new(AuthServer::stranger()));
+        connection.set_priv_data(Some(door.clone()));
+        door
+    })
+}
+
+fn lock(door: &Door) -> MutexGuard<'_, AuthServer> {
+    door.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Monitor {
@@ -31,10 +47,14 @@ impl Monitor {
         connection: &Connection,
         message: &Message,
     ) -> Option<Result<Vec<Message>, Error>> {
+        let is_known = self.knows(connection);
         Some(match message.header.kind {
             kind::PING => MPing::from_message(message).map(|_| vec![self.pong()]),
-            kind::AUTH => MAuth::from_message(message).map(|ask| self.renew(connection, &ask)),
+            kind::AUTH => {
+                MAuth::from_message(message).map(|ask| self.authenticate(connection, &ask))
+            }
             kind::MON_GET_MAP => MMonGetMap::from_message(message).map(|_| vec![self.map()]),
+            _ if !is_known => Ok(Vec::new()), // who comes over msgr1 logs in first
             kind::MON_SUBSCRIBE => {
                 MMonSubscribe::from_message(message).map(|ask| self.subscribe(connection, &ask))
             }
@@ -52,19 +72,31 @@ impl Monitor {
         MMonMap { map: self.map.clone() }.to_message()
     }
 
-    /// Tickets before the old ones run out, and secrets of services.
-    fn renew(&self, connection: &Connection, ask: &MAuth) -> Vec<Message> {
-        let Some(identity) = connection.peer_auth() else {
-            return Vec::new(); // nobody gets here without
-        };
+    /// Whether the peer has authenticated: with the frames of msgr2, or by messages over msgr1.
+    fn knows(&self, connection: &Connection) -> bool {
+        connection.peer_auth().is_some() || lock(&door(connection)).identity().is_some()
+    }
+
+    /// Logins over msgr1; over both protocols tickets before the old ones run out, and secrets of
+    /// services. Who has just come in gets the map, as from a real monitor.
+    fn authenticate(&self, connection: &Connection, ask: &MAuth) -> Vec<Message> {
+        let fresh = u64::from(getrandom::u32().unwrap_or(1)).max(1);
         let number = connection.peer_name().map_or(0, |name| name.number);
-        let number = u64::try_from(number).unwrap_or_default();
-        let mut server = AuthServer::authenticated(identity, number);
+        let number = u64::try_from(number).unwrap_or(fresh);
+        let door = door(connection);
+        let mut server = lock(&door);
+        if let Some(identity) = connection.peer_auth() {
+            *server = AuthServer::authenticated(identity, number);
+        }
+        let was_known = server.identity().is_some();
         let (reply, refusal) = server.answer(&self.auth, ask, number, now());
+        let comes_in = !was_known && server.identity().is_some();
+        drop(server);
         if let Some(refusal) = refusal {
             eprintln!("mini_mon: {connection}: {refusal}");
         }
-        vec![reply.to_message()]
+        let map = comes_in.then(|| self.map());
+        std::iter::once(reply.to_message()).chain(map).collect()
     }
 
     fn pong(&self) -> Message {

@@ -1,19 +1,19 @@
 //! The command line.
 
-use messenger::{Cidr, Config, MsType, OpThreads};
+use messenger::{Cidr, Config, EntityAddrVec, MsType, OpThreads};
 use messenger_ceph::Fsid;
 use std::error::Error;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-const USAGE: &str = "--bind IP:PORT --fsid UUID [--name NAME] [--keyring FILE] [--config FILE] [--stack posix|dpdk] \
+const USAGE: &str = "--bind [v1:]IP:PORT... --fsid UUID [--name NAME] [--keyring FILE] [--config FILE] [--stack posix|dpdk] \
      [--vdev DEVICE] [--addr IP/LEN]... [--json] [--exit-with-parent]";
 
 /// What the command line asks for.
 #[derive(Debug)]
 pub(crate) struct Options {
-    pub(crate) bind: SocketAddr,
+    /// Those that begin with `v1:` are for msgr1.
+    pub(crate) bind: EntityAddrVec,
     pub(crate) fsid: Fsid,
     pub(crate) name: String,
     /// Who may come in, by cephx; everybody without it.
@@ -29,7 +29,8 @@ pub(crate) struct Options {
 impl Options {
     /// Reads the arguments; an error says what is wrong and what would be right.
     pub(crate) fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Self, String> {
-        let (mut bind, mut fsid, mut file, mut stack, mut vdev) = (None, None, None, None, None);
+        let mut bind = EntityAddrVec::default();
+        let (mut fsid, mut file, mut stack, mut vdev) = (None, None, None, None);
         let (mut name, mut addrs) = ("a".to_owned(), Vec::new());
         let mut keyring = None;
         let (mut json, mut exit_with_parent) = (false, false);
@@ -38,8 +39,8 @@ impl Options {
                 || arguments.next().ok_or_else(|| format!("{key} lacks its value; usage: {USAGE}"));
             match key.as_str() {
                 "--bind" => {
-                    let expected = "an address such as 127.0.0.1:3300";
-                    bind = Some(parse(&key, &value()?, expected)?);
+                    let expected = "an address such as 127.0.0.1:3300 or v1:127.0.0.1:6789";
+                    bind.0.push(parse(&key, &value()?, expected)?);
                 }
                 "--fsid" => fsid = Some(parse(&key, &value()?, "a UUID, see uuidgen")?),
                 "--name" => name = value()?,
@@ -54,7 +55,9 @@ impl Options {
             }
         }
         let missing = |what: &str| format!("{what} is missing; usage: {USAGE}");
-        let bind = bind.ok_or_else(|| missing("--bind"))?;
+        if bind.is_empty() {
+            return Err(missing("--bind"));
+        }
         let fsid = fsid.ok_or_else(|| missing("--fsid"))?;
         Ok(Self { bind, fsid, name, keyring, json, exit_with_parent, file, stack, vdev, addrs })
     }

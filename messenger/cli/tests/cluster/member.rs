@@ -37,10 +37,15 @@ impl Member {
     /// Logs in at the monitor with the key in a file: `client.admin` without a number, or a service,
     /// which then has its secrets and listens.
     pub(crate) fn log_in(name: EntityName, keyring: &Path) -> Self {
+        Self::log_in_with(name, keyring, "")
+    }
+
+    /// The same, with more lines of configuration.
+    pub(crate) fn log_in_with(name: EntityName, keyring: &Path, more: &str) -> Self {
         let serves = name.kind != EntityType::Client;
         let text = format!(
             "auth_client_required = \"cephx\"\nauth_cluster_required = \"cephx\"\n\
-             auth_service_required = \"cephx\"\nkeyring = {keyring:?}\nms_async_op_threads = 1\n"
+             auth_service_required = \"cephx\"\nkeyring = {keyring:?}\nms_async_op_threads = 1\n{more}"
         );
         let messenger = Messenger::create(name, Config::from_toml(&text).unwrap()).unwrap();
         messenger.set_default_policy(Policy::lossy_client()).unwrap();

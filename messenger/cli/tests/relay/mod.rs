@@ -8,7 +8,10 @@
 //! Each side takes the relay for the other, so addresses in frames are changed on the way; nothing
 //! else is, unless a test says so. Control frames are decoded, and encoded again to the same bytes.
 
+#![allow(dead_code, reason = "each test program uses its own part")]
+
 pub(crate) mod scene;
+pub(crate) mod scenes;
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -235,19 +238,26 @@ impl Link {
             assert_eq!(banner, Banner::OURS.encode(), "{party:?}");
             self.send(party, &banner);
         }
-        let steps = [
-            (dialler, Tag::Hello),
-            (acceptor, Tag::Hello),
-            (dialler, Tag::AuthRequest),
-            (acceptor, Tag::AuthDone),
-            (acceptor, Tag::AuthSignature),
-            (dialler, Tag::AuthSignature),
-        ];
-        for (party, tag) in steps {
-            let (frame, bytes) = self.next(party);
-            assert_eq!(frame.tag, tag.to_wire(), "{party:?} sent no {tag:?}: {frame:?}");
-            self.send(party, &bytes);
+        for party in [dialler, acceptor] {
+            assert_eq!(self.forward(party), Tag::Hello.to_wire());
         }
+        // With cephx there is a challenge.
+        loop {
+            self.forward(dialler);
+            if self.forward(acceptor) == Tag::AuthDone.to_wire() {
+                break;
+            }
+        }
+        for party in [acceptor, dialler] {
+            assert_eq!(self.forward(party), Tag::AuthSignature.to_wire());
+        }
+    }
+
+    /// Passes a frame as it is, and tells its tag.
+    fn forward(&mut self, from: Party) -> u8 {
+        let (frame, bytes) = self.next(from);
+        self.send(from, &bytes);
+        frame.tag
     }
 
     fn send(&mut self, from: Party, bytes: &[u8]) {

@@ -1,12 +1,13 @@
 //! A messenger of ours that is an OSD to a real one, and what both know of their session.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::mpsc::{self, Receiver, Sender, TryRecvError};
 use std::sync::{Arc, Mutex};
 
+use messenger::auth::Auth;
 use messenger::{
-    Config, ConnectOptions, Connection, Dispatcher, DispatcherPriority, EntityAddr, EntityAddrVec,
-    EntityName, EntityType, Message, Messenger, MsType, OpThreads, Policy,
+    Action, Config, ConnectOptions, Connection, Dispatcher, DispatcherPriority, EntityAddr,
+    EntityAddrVec, EntityName, EntityType, Message, Messenger, MsType, OpThreads, Policy, Step,
 };
 use messenger_ceph::{Fsid, JsonCommand, MCommand, MCommandReply, MPing, Payload};
 use messenger_proto::v2::control::{ClientIdent, ServerIdent, SessionReconnect};
@@ -18,11 +19,11 @@ use crate::lab::sandbox::Namespace;
 use crate::lab::{KERNEL_V4, PATIENCE, STACK_V4};
 
 /// Who we are: a number that no OSD of the cluster has.
-const OURS: EntityName = EntityName::new(EntityType::Osd, 7);
+pub(crate) const OURS: EntityName = EntityName::new(EntityType::Osd, 7);
 /// Below the OSD's in the order of races, which starts with a nonce's lowest byte.
 pub(crate) const NONCE: u32 = 1 << 24;
 /// The first scene's; above those that an OSD takes.
-const PORTS: u16 = 7600;
+pub(crate) const PORTS: u16 = 7600;
 
 /// What the application is told.
 #[derive(Debug, PartialEq, Eq)]
@@ -55,36 +56,15 @@ impl Dispatcher for Inbox {
     }
 }
 
-/// A messenger of ours, a relay, and behind that the OSD.
-pub(crate) struct Scene {
-    pub(crate) relay: Relay,
-    messenger: Messenger,
+/// A messenger of ours, and whom it takes for the OSD.
+pub(crate) struct Us {
+    pub(crate) messenger: Messenger,
     news: Receiver<News>,
     osd: EntityAddrVec,
     fsid: Fsid,
 }
 
-impl Scene {
-    fn set(stage: &Stage, port: u16) -> Self {
-        let local = SocketAddr::new(stage.ip.parse().unwrap(), port);
-        let relay = Relay::between(local, stage.osd.preferred());
-        let messenger = Messenger::create(OURS, stage.config.clone()).unwrap();
-        messenger.set_nonce(NONCE).unwrap();
-        messenger.set_default_policy(Policy::lossless_peer()).unwrap();
-        let (sender, news) = mpsc::channel();
-        let inbox = Arc::new(Inbox(Mutex::new(sender)));
-        messenger.add_dispatcher_tail(inbox, DispatcherPriority::DEFAULT).unwrap();
-        let public = EntityAddr::v2(relay.back(), 0).into();
-        messenger.bindv(&EntityAddr::v2(local, 0).into(), Some(&public)).unwrap();
-        messenger.start().unwrap();
-        let seen = |addr: &EntityAddr| match *addr == stage.osd.preferred() {
-            true => relay.front(),
-            false => *addr,
-        };
-        let osd = EntityAddrVec(stage.osd.iter().map(seen).collect());
-        Self { relay, messenger, news, osd, fsid: stage.fsid }
-    }
-
+impl Us {
     /// Our session with the OSD.
     pub(crate) fn connection(&self) -> Connection {
         self.messenger.connect_to(EntityType::Osd, &self.osd, ConnectOptions::default()).unwrap()
@@ -109,13 +89,36 @@ impl Scene {
         assert_eq!(self.news.recv_timeout(PATIENCE), Ok(expected));
     }
 
-    fn hears_no_more(&self) {
+    pub(crate) fn hears_no_more(&self) {
         assert_eq!(self.news.try_recv(), Err(TryRecvError::Empty));
+    }
+}
+
+/// We, a relay, and behind that the OSD.
+pub(crate) struct Scene {
+    pub(crate) us: Us,
+    pub(crate) relay: Relay,
+}
+
+impl Scene {
+    fn set(stage: &Stage, port: u16) -> Self {
+        let local = SocketAddr::new(stage.ip, port);
+        let relay = Relay::between(local, stage.osd.preferred());
+        let seen = |addr: &EntityAddr| match *addr == stage.osd.preferred() {
+            true => relay.front(),
+            false => *addr,
+        };
+        let osd = EntityAddrVec(stage.osd.iter().map(seen).collect());
+        let us = stage.us(NONCE, osd, |_, _| Action::Continue);
+        let public = EntityAddr::v2(relay.back(), 0).into();
+        us.messenger.bindv(&EntityAddr::v2(local, 0).into(), Some(&public)).unwrap();
+        us.messenger.start().unwrap();
+        Self { us, relay }
     }
 
     /// A session, made by us.
     pub(crate) fn open(&self) -> Session {
-        self.connection();
+        self.us.connection();
         let mut link = self.relay.next_dial(Ours);
         let client: ClientIdent = link.pass(Ours);
         let server: ServerIdent = link.pass(Osd);
@@ -127,7 +130,7 @@ impl Scene {
     /// A session whose transport broke: the OSD said something that we did not get, and we are even.
     pub(crate) fn broken(&self) -> Broken {
         let mut session = self.open();
-        self.ask(1);
+        self.us.ask(1);
         assert_eq!(session.link.pass_message(Ours).header.seq, 1);
         let missed = session.link.take_message(Osd);
         session.breaks(1, missed)
@@ -202,16 +205,17 @@ impl Broken {
         let again = link.pass_message(Osd);
         assert_eq!(again.header, self.missed.header);
         assert_eq!(again.sections, self.missed.sections);
-        scene.hears(News::Answer(again.header.tid));
+        scene.us.hears(News::Answer(again.header.tid));
     }
 }
 
 /// What all scenes of one TCP share.
 pub(crate) struct Stage {
     config: Config,
-    ip: &'static str,
+    ip: IpAddr,
     osd: EntityAddrVec,
     fsid: Fsid,
+    auth: Option<Arc<Auth>>,
 }
 
 impl Stage {
@@ -227,20 +231,62 @@ impl Stage {
             config.native.addrs = vec![format!("{STACK_V4}/24").parse().unwrap()];
             ip = STACK_V4;
         }
-        Self { config, ip, osd, fsid: dump.fsid }
+        Self { config, ip: ip.parse().unwrap(), osd, fsid: dump.fsid, auth: None }
     }
 
-    /// Plays every scene; each is another session.
-    pub(crate) fn play(&self, namespace: &Namespace, scenes: &[fn(&Scene)]) {
-        // Keeps the workers, and with them the tap, from one scene to the next.
-        let _keeper = Messenger::create(OURS, self.config.clone()).unwrap();
+    /// With the tickets and secrets of somebody who has logged in.
+    pub(crate) fn with_auth(mut self, auth: Arc<Auth>) -> Self {
+        self.auth = Some(auth);
+        self
+    }
+
+    /// A messenger of ours that is not bound yet.
+    fn us(
+        &self,
+        nonce: u32,
+        osd: EntityAddrVec,
+        intercept: impl Fn(&Connection, Step) -> Action + Send + Sync + 'static,
+    ) -> Us {
+        let messenger = Messenger::create(OURS, self.config.clone()).unwrap();
+        messenger.set_nonce(nonce).unwrap();
+        messenger.set_default_policy(Policy::lossless_peer()).unwrap();
+        messenger.set_interceptor(intercept).unwrap();
+        if let Some(auth) = &self.auth {
+            messenger.set_auth(Arc::clone(auth)).unwrap();
+        }
+        let (sender, news) = mpsc::channel();
+        let inbox = Arc::new(Inbox(Mutex::new(sender)));
+        messenger.add_dispatcher_tail(inbox, DispatcherPriority::DEFAULT).unwrap();
+        Us { messenger, news, osd, fsid: self.fsid }
+    }
+
+    /// We, without a relay, and steps of ours that break. Our dials lose every race.
+    pub(crate) fn directly(
+        &self,
+        port: u16,
+        intercept: impl Fn(&Connection, Step) -> Action + Send + Sync + 'static,
+    ) -> Us {
+        let us = self.us(u32::MAX, self.osd.clone(), intercept);
+        us.messenger.bind(SocketAddr::new(self.ip, port)).unwrap();
+        us.messenger.start().unwrap();
+        us
+    }
+
+    /// Keeps the workers, and with them the tap, from one messenger to the next.
+    pub(crate) fn keep(&self, namespace: &Namespace) -> Messenger {
+        let keeper = Messenger::create(OURS, self.config.clone()).unwrap();
         if self.config.ms_type == MsType::Dpdk {
             join_tap(namespace);
         }
+        keeper
+    }
+
+    /// Plays every scene; each is another session.
+    pub(crate) fn play(&self, scenes: &[fn(&Scene)]) {
         for (port, scene) in (PORTS..).zip(scenes) {
             let set = Scene::set(self, port);
             scene(&set);
-            set.hears_no_more();
+            set.us.hears_no_more();
         }
     }
 }

@@ -180,6 +180,9 @@ impl Session {
         if let Some(transport) = self.transport() {
             transport.return_buffer(&buffers);
         }
+        // What the shell was not told of its own transport yet would be about the new one.
+        self.events
+            .retain(|event| !matches!(event, SessionEvent::Dial { .. } | SessionEvent::Hangup));
         self.state = std::mem::replace(&mut accepted.state, State::Closed);
         self.own_ip = accepted.own_ip;
         self.peer.socket = accepted.peer.socket;

@@ -66,3 +66,26 @@ fn of_two_reconnects_the_lower_address_s_stands() {
         assert!(!reconnects(peers(protocol, HIGHER, LOWER)), "{protocol}");
     }
 }
+
+/// However far the other's dial is when we begin ours: the shell may not know of ours yet when the
+/// session that began it takes over the other's transport.
+#[test]
+fn a_dial_nobody_knows_of_is_forgotten_with_its_transport() {
+    for protocol in PROTOCOLS {
+        for steps in 0..20 {
+            let mut pair = peers(protocol, LOWER, HIGHER);
+            pair.dial(ALICE);
+            for _ in 0..steps {
+                pair.step();
+            }
+            let ours = pair.dial(BOB);
+            pair.hosts[BOB].slots[ours].session.send(pair.now, message(2)).unwrap();
+            pair.send(ALICE, message(1));
+            pair.run();
+            assert_eq!(pair.received_tids(ALICE), [2], "{protocol}, {steps}");
+            let slots = pair.hosts.iter().flat_map(|host| &host.slots);
+            let errors: u64 = slots.map(|slot| slot.session.stats().protocol_errors).sum();
+            assert_eq!(errors, 0, "{protocol}, {steps}");
+        }
+    }
+}
