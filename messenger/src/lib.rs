@@ -121,6 +121,7 @@ pub use dispatcher::{Dispatcher, DispatcherPriority};
 pub use error::Error;
 pub use messenger::{ConnectOptions, Messenger};
 pub use metrics::{CounterSet, MessengerCounters, NamedCounters, WorkerCounters};
+pub use transport::dpdk_version;
 pub use workers::{DriveOptions, Driven, Workers, WorkersOptions};
 
 pub use netstack::posix::Driver;

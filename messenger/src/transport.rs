@@ -23,6 +23,15 @@ use std::time::Duration;
 #[cfg(feature = "dpdk")]
 use std::time::{Instant, SystemTime};
 
+/// The release of DPDK that we run with, as it names itself; none if it is not built in.
+pub fn dpdk_version() -> Option<&'static str> {
+    #[cfg(feature = "dpdk")]
+    let version = Some(netstack::device::dpdk::version());
+    #[cfg(not(feature = "dpdk"))]
+    let version = None;
+    version
+}
+
 /// Messengers with equal settings share their workers.
 #[derive(Clone, Debug, PartialEq)]
 struct Settings {

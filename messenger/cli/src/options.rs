@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use clap::ValueEnum;
+use clap::{Parser, ValueEnum};
 use messenger::{AddrType, Cidr, Config, EntityAddr, MsType, OpThreads};
 
 /// Which TCP carries the messages.
@@ -13,6 +13,8 @@ use messenger::{AddrType, Cidr, Config, EntityAddr, MsType, OpThreads};
 pub(crate) enum Stack {
     /// The kernel's TCP
     Posix,
+    /// The kernel's TCP with two threads a connection, to compare with
+    Simple,
     /// Our own TCP over a DPDK port
     Dpdk,
 }
@@ -83,6 +85,7 @@ impl TransportArgs {
         if let Some(stack) = self.stack {
             config.ms_type = match stack {
                 Stack::Posix => MsType::Posix,
+                Stack::Simple => MsType::Simple,
                 Stack::Dpdk => MsType::Dpdk,
             };
         }
@@ -135,6 +138,17 @@ impl TransportArgs {
             .with_context(|| format!("cannot read {}", path.display()))?;
         Config::from_toml(&text).with_context(|| format!("{} is refused", path.display()))
     }
+}
+
+/// The configuration that these transport flags ask for.
+pub(crate) fn config_of(flags: &[String]) -> Result<Config> {
+    #[derive(clap::Parser)]
+    #[command(no_binary_name = true)]
+    struct Flags {
+        #[command(flatten)]
+        transport: TransportArgs,
+    }
+    Flags::try_parse_from(flags)?.transport.config()
 }
 
 /// Flags that were given replace what the file said.

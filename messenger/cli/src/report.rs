@@ -10,6 +10,9 @@ pub(crate) const SCHEMA: u32 = 1;
 /// Longest latency the histogram tells apart from longer ones.
 const LATENCY_MAX: Duration = Duration::from_secs(60);
 
+/// Points of a curve for each halving of what is left of the tail.
+const CURVE_TICKS: u32 = 8;
+
 /// Round-trip times, to three digits.
 #[derive(Debug)]
 pub(crate) struct Latencies(Histogram<u64>);
@@ -25,7 +28,32 @@ impl Latencies {
         self.0.saturating_record(ns.max(1));
     }
 
-    fn microseconds(&self) -> Microseconds {
+    /// How many were recorded.
+    pub(crate) fn count(&self) -> u64 {
+        self.0.len()
+    }
+
+    /// Adds what `other` has.
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.0.add(&other.0).expect("all histograms have the same bounds");
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.0.clear();
+    }
+
+    /// The counts themselves, in nanoseconds.
+    pub(crate) fn histogram(&self) -> &Histogram<u64> {
+        &self.0
+    }
+
+    /// Quantiles from 0 to 1 and their microseconds, denser towards the tail.
+    pub(crate) fn curve(&self) -> Vec<(f64, f64)> {
+        let steps = self.0.iter_quantiles(CURVE_TICKS);
+        steps.map(|step| (step.quantile_iterated_to(), us(step.value_iterated_to()))).collect()
+    }
+
+    pub(crate) fn microseconds(&self) -> Microseconds {
         let at = |quantile| us(self.0.value_at_quantile(quantile));
         Microseconds {
             min: us(self.0.min()),
@@ -33,6 +61,7 @@ impl Latencies {
             p90: at(0.9),
             p99: at(0.99),
             p99_9: at(0.999),
+            p99_99: at(0.9999),
             max: us(self.0.max()),
         }
     }
@@ -43,14 +72,22 @@ fn us(ns: u64) -> f64 {
 }
 
 /// A distribution, in microseconds.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Microseconds {
     pub(crate) min: f64,
     pub(crate) p50: f64,
     pub(crate) p90: f64,
     pub(crate) p99: f64,
     pub(crate) p99_9: f64,
+    pub(crate) p99_99: f64,
     pub(crate) max: f64,
+}
+
+impl Microseconds {
+    /// From the least to the most.
+    pub(crate) fn all(&self) -> [f64; 7] {
+        [self.min, self.p50, self.p90, self.p99, self.p99_9, self.p99_99, self.max]
+    }
 }
 
 /// One measured run of `msgr ping`.
@@ -117,11 +154,16 @@ pub(crate) fn table(rows: &[(String, PingReport)]) -> String {
         row.extend([l.min, l.p50, l.p90, l.p99, l.p99_9, l.max].map(|v| format!("{v:.1}")));
         cells.push(row);
     }
-    let widths: Vec<usize> = (0..cells[0].len())
+    aligned(&cells)
+}
+
+/// Rows of cells, the first column to the left and all others to the right.
+pub(crate) fn aligned(cells: &[Vec<String>]) -> String {
+    let widths: Vec<usize> = (0..cells.first().map_or(0, Vec::len))
         .map(|column| cells.iter().map(|row| row[column].chars().count()).max().unwrap_or(0))
         .collect();
     let mut out = String::new();
-    for row in &cells {
+    for row in cells {
         for (column, (cell, width)) in row.iter().zip(&widths).enumerate() {
             if column == 0 {
                 out.push_str(&format!("{cell:<width$}"));
@@ -135,7 +177,7 @@ pub(crate) fn table(rows: &[(String, PingReport)]) -> String {
 }
 
 /// A rate with its thousands apart: `12,345`.
-fn thousands(value: f64) -> String {
+pub(crate) fn thousands(value: f64) -> String {
     let digits = format!("{value:.0}");
     let mut out = String::new();
     for (i, digit) in digits.chars().enumerate() {

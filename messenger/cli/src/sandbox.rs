@@ -195,6 +195,11 @@ impl Process {
         Ok(())
     }
 
+    /// How the process ended, if it has.
+    pub(crate) fn ended(&mut self) -> Option<anyhow::Error> {
+        matches!(self.child.try_wait(), Ok(Some(_))).then(|| self.obituary())
+    }
+
     /// Ends the process without asking, and waits for that.
     pub(crate) fn kill(&mut self) {
         let _ = self.child.kill();

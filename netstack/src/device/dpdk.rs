@@ -40,6 +40,11 @@ const STATS_EVERY: Duration = Duration::from_secs(1);
 
 const _: () = assert!(BURST_MAX == dpdk_glue::BURST_MAX);
 
+/// The release of DPDK that we run with, as it names itself.
+pub fn version() -> &'static str {
+    Eal::version()
+}
+
 /// Where frames come from and how much room they get.
 #[derive(Clone, Debug)]
 pub struct DpdkConfig {
