@@ -1,7 +1,7 @@
 //! A session against a peer and a shell that do anything in any order: raw bytes, well-formed
 //! frames at the wrong time, transports that come and go, commands in every state.
 //!
-//! The first byte chooses side, policy and revision, and whether the handshake is done first. Each
+//! The first byte chooses side, policy, protocol and revision, and whether the handshake is done. Each
 //! later step is an opcode and its operands. Checked all along: no panic, bounded memory, every
 //! transport hung up exactly once, and a closed session that wants nothing more.
 #![no_main]
@@ -9,16 +9,17 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use libfuzzer_sys::fuzz_target;
+use messenger_proto::denc::Writer;
 use messenger_proto::v2::control::{
     AuthDone, AuthSignature, ClientIdent, Control, Hello, ServerIdent,
 };
 use messenger_proto::v2::{Banner, Revision, Tag, Wire};
 use messenger_proto::{
-    Decision, EntityAddr, EntityAddrVec, EntityType, GlobalSeq, IdentRequest, Identity, Limits,
-    Message, Policy, PolicySet, Session, SessionEvent, SessionOptions, Throttle, TransportNews,
-    UnixAnchor, Verdict, auth, features,
+    AddrType, Decision, EntityAddr, EntityAddrVec, EntityName, EntityType, GlobalSeq, IdentRequest,
+    Identity, Limits, Message, Policy, PolicySet, Session, SessionEvent, SessionOptions, Throttle,
+    TransportNews, UnixAnchor, Verdict, auth, features, v1,
 };
 
 const SECTION_MAX: u32 = 64 << 10;
@@ -31,6 +32,8 @@ struct World<'a> {
     now: Instant,
     session: Session,
     wire: Wire,
+    /// What msgr1's items are written with, where that is spoken.
+    v1: Option<v1::Encoder>,
     target: EntityAddr,
     open: bool,
     dialling: bool,
@@ -79,6 +82,11 @@ impl World<'_> {
 
     fn frame(&mut self, tag: Tag, first: &[u8], rest: &[u8]) {
         let mut out = BytesMut::new();
+        if let Some(encoder) = &self.v1 {
+            let number = u64::from(first.first().copied().unwrap_or_default());
+            item(encoder, tag, number, rest, &mut out);
+            return self.receive(&out);
+        }
         let rest = match tag {
             Tag::Message => [rest, &[], &[]],
             _ => [&[][..]; 3],
@@ -108,8 +116,11 @@ impl World<'_> {
                         (0, _, Decision::Answer(verdict)) => verdict,
                         (1, ..) => Verdict::Wait,
                         (2, ..) => Verdict::Refuse,
-                        (3, IdentRequest::Reconnect { .. }, _) => Verdict::Retry { connect_seq: 7 },
-                        (4, IdentRequest::Reconnect { .. }, _) => Verdict::Reset { full: false },
+                        (3, IdentRequest::New { .. }, _) | (4, IdentRequest::New { .. }, _) => {
+                            Verdict::Accept
+                        }
+                        (3, ..) => Verdict::Retry { connect_seq: 7 },
+                        (4, ..) => Verdict::Reset { full: false },
                         _ => Verdict::Accept,
                     };
                     let _ = self.session.resolve(self.now, verdict);
@@ -149,6 +160,9 @@ impl World<'_> {
 
     fn handshake(&mut self, accepts: bool) {
         self.opened();
+        if self.v1.is_some() {
+            return self.v1_handshake(accepts);
+        }
         let supported = u64::from(self.wire.revision == Revision::Rev1);
         self.receive(&Banner { supported, required: 0 }.encode());
         let kind = if accepts { EntityType::Client } else { EntityType::Osd };
@@ -180,6 +194,41 @@ impl World<'_> {
                 cookie: 6,
             });
         }
+    }
+
+    fn v1_handshake(&mut self, accepts: bool) {
+        let mut out = BytesMut::new();
+        if accepts {
+            let authorizer = auth::none::request(EntityType::Client, "admin", 9, EntityType::Osd);
+            v1::banner::write_client(&mut out);
+            EntityAddr::unbound(9).encode_legacy(&mut Writer::new(&mut out));
+            let connect = v1::Connect {
+                features: features::SUPPORTED,
+                kind: EntityType::Client,
+                global_seq: 1,
+                connect_seq: 0,
+                protocol: v1::protocol_version(EntityType::Osd, EntityType::Client),
+                authorizer_protocol: authorizer.method,
+                authorizer_len: authorizer.payload.len() as u32,
+                lossy: false,
+            };
+            connect.write(&mut out);
+            out.extend_from_slice(&authorizer.payload);
+        } else {
+            v1::banner::write_server(&self.target, &EntityAddr::NONE, &mut out);
+            let reply = v1::ConnectReply {
+                tag: v1::ReplyTag::Seq,
+                features: features::SUPPORTED,
+                global_seq: 1,
+                connect_seq: 1,
+                protocol: 10,
+                authorizer_len: 0,
+                lossy: false,
+            };
+            reply.write(&mut out);
+        }
+        out.extend_from_slice(&0_u64.to_le_bytes());
+        self.receive(&out);
     }
 
     fn step(&mut self) {
@@ -237,6 +286,25 @@ impl World<'_> {
     }
 }
 
+/// A well-formed item of msgr1.
+fn item(encoder: &v1::Encoder, tag: Tag, number: u64, data: &[u8], out: &mut BytesMut) {
+    match tag {
+        Tag::Message => {
+            let mut header = Message::new(1).header;
+            header.seq = number;
+            let (empty, data) = (Bytes::new(), Bytes::copy_from_slice(data));
+            let source = EntityName::new(EntityType::Client, 9);
+            encoder.message(&header, source, [&data, &empty, &data], out).copy_to(out);
+        }
+        Tag::Ack => encoder.ack(number, out),
+        Tag::Keepalive2 => encoder.keepalive2(Duration::from_secs(number).into(), out),
+        Tag::Keepalive2Ack => encoder.keepalive2_ack(Duration::from_secs(number).into(), out),
+        Tag::Hello => encoder.keepalive(out),
+        Tag::Wait => encoder.close(out),
+        _ => out.extend_from_slice(data),
+    }
+}
+
 fuzz_target!(|input: &[u8]| {
     let Some((choice, input)) = input.split_first() else {
         return;
@@ -253,11 +321,16 @@ fuzz_target!(|input: &[u8]| {
         return;
     }
     let revision = if choice & 8 == 0 { Revision::Rev0 } else { Revision::Rev1 };
-    let target: EntityAddr = "v2:10.0.0.2:6800/2".parse().unwrap();
+    let v1 = (choice & 32 != 0).then(|| v1::Encoder::new(v1::Wire::new(features::SUPPORTED, true)));
+    let mut target: EntityAddr = "v2:10.0.0.2:6800/2".parse().unwrap();
+    if v1.is_some() {
+        target.kind = AddrType::Legacy;
+    }
     let throttle = Throttle::new("dispatch", 400);
     let identity = Arc::new(Identity {
         name: "osd.1".parse().unwrap(),
         addrs: target.into(),
+        listening: vec![target],
         policies: PolicySet::new(policy),
         limits: Limits {
             front_len: SECTION_MAX,
@@ -282,12 +355,13 @@ fuzz_target!(|input: &[u8]| {
         now,
         session,
         wire: Wire { revision, crc_data: true },
+        v1,
         target,
         open: accepts,
         dialling: false,
         dead: false,
         kept: Vec::new(),
-        verdict: 0,
+        verdict: 5, // a new session, until told otherwise
         throttle,
     };
     world.drain();
