@@ -12,7 +12,7 @@ use lab::{msgr, sandbox::Process};
 use serde_json::Value;
 
 /// Long enough for something to be measured on a busy machine.
-const SHORT: [&str; 4] = ["--warmup", "0.05", "--duration", "0.25"];
+const SHORT: [&str; 4] = ["--warmup", "0.02", "--duration", "0.15"];
 
 fn bench(args: &[&str]) -> Output {
     let mut command = msgr(&["--exit-with-parent", "bench"]);
@@ -103,8 +103,8 @@ fn every_kind_of_message_goes_over_the_messenger_and_the_yardstick() {
 #[test]
 fn think_time_and_the_blocking_twin_are_there() {
     let record = run(&["simple", "--think-time", "0.01", "--connections", "2"]);
-    // Two messages each 10 ms at the very most, for 250 ms.
-    assert!(record["messages"].as_u64().unwrap() <= 52, "{record}");
+    // Two messages each 10 ms at the very most, for 150 ms.
+    assert!(record["messages"].as_u64().unwrap() <= 32, "{record}");
     both_halves(&record);
 }
 
