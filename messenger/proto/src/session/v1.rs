@@ -14,6 +14,8 @@ mod accept;
 mod dial;
 mod link;
 
+use std::time::Instant;
+
 use bytes::Bytes;
 
 use crate::addr::{AddrType, EntityAddr};
@@ -30,6 +32,10 @@ use crate::v1::{Decoder, Encoder, Opened, V1Error, Wire};
 pub(super) use accept::Accepting;
 pub(super) use dial::Dialling;
 pub(super) use link::Link;
+
+/// Where the numbers of messages end: nobody sends so many, and who claims to have them leaves room to
+/// count on.
+const SEQ_MAX: u64 = 1 << 62;
 
 /// How far a transport that speaks msgr1 has come.
 #[derive(Debug)]
@@ -64,7 +70,7 @@ impl Session {
     }
 
     /// Takes the next piece, if it is there and it is the peer's turn.
-    pub(super) fn step_v1(&mut self, now: std::time::Instant) -> Result<bool, ProtocolError> {
+    pub(super) fn step_v1(&mut self, now: Instant) -> Result<bool, ProtocolError> {
         let State::Open { transport, .. } = &mut self.state else {
             return Ok(false);
         };
@@ -121,7 +127,7 @@ impl Session {
     /// Drops what the peer of an old session has. It may have more than we ever sent: then it goes on
     /// with another one, whose end it missed, and would take our first messages for repeated ones.
     fn go_on_behind(&mut self, opened: &Opened) {
-        let acked = opened.acked.unwrap_or(0);
+        let acked = opened.acked.unwrap_or(0).min(SEQ_MAX);
         self.drop_received(acked);
         self.numbers.out_seq = self.numbers.out_seq.max(acked);
     }

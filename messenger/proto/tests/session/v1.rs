@@ -2,14 +2,14 @@
 //! happens when their transports break, `races` and `lossless` run over both protocols.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use messenger_proto::auth::{AuthMethod, AuthRules, ConnectionMode};
 use messenger_proto::v2::Revision;
 use messenger_proto::{
     AddrType, EntityAddr, EntityName, EntityType, Fault, IdentRequest, Message, Policy, RxBuffers,
-    Throttle, features,
+    Session, Throttle, TransportNews, features, v1,
 };
 
 use crate::pair::{ACCEPTOR, ALICE, BOB, Cut, Pair, identity, message};
@@ -373,4 +373,42 @@ fn a_reply_s_data_lands_in_the_buffer_posted_for_it() {
         assert_eq!([0, 1].map(in_place), [false, true], "cut {cut}, len {len}");
         assert_eq!(buffers.count(), 0);
     }
+}
+
+/// A server of one's own making: what it says to a client, from its banner to the opened session.
+fn server_says(session: &mut Session, now: Instant, connect_seq: u32, acked: u64) {
+    let local = "10.0.0.9:5000".parse().unwrap();
+    session.handle_transport(now, TransportNews::Opened { local });
+    let mut out = BytesMut::new();
+    v1::banner::write_server(&"v1:10.0.0.2:6800/22".parse().unwrap(), &EntityAddr::NONE, &mut out);
+    let reply = v1::ConnectReply {
+        tag: v1::ReplyTag::Seq,
+        features: features::SUPPORTED,
+        global_seq: 1,
+        connect_seq,
+        protocol: 10,
+        authorizer_len: 0,
+        lossy: false,
+    };
+    reply.write(&mut out);
+    out.extend_from_slice(&acked.to_le_bytes());
+    session.rx_space()[..out.len()].copy_from_slice(&out);
+    session.handle_received(now, out.len()).unwrap();
+    assert!(session.is_ready());
+}
+
+#[test]
+fn a_server_that_claims_to_have_everything_leaves_room_to_count() {
+    let (now, target) = (Instant::now(), "v1:10.0.0.2:6800/22".parse().unwrap());
+    let identity = Arc::new(identity("osd.0", "v1:10.0.0.1:6800/11", Policy::lossless_peer()));
+    let mut session = Session::dial(now, identity, EntityType::Osd, target, 1);
+    server_says(&mut session, now, 1, 0);
+    for (connect_seq, tid) in (2..).zip(1..=3) {
+        session.handle_transport(now, TransportNews::Reset);
+        session.send(now, message(tid)).unwrap();
+        server_says(&mut session, now, connect_seq, u64::MAX);
+        let len = session.poll_transmit(now).unwrap().len();
+        session.transmitted(len);
+    }
+    assert_eq!(session.queued().1, 3, "nothing is taken for received that was not sent");
 }
