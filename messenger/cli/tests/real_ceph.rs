@@ -228,7 +228,11 @@ fn an_osd_may_restart_under_a_request_and_crash_under_pings() {
     assert!(out.status.success(), "the request waits for the OSD: {out:?}");
     assert!(std::fs::read(&there).unwrap() == bytes);
 
-    for over in [Over::KernelTcp, Over::Dpdk] {
+    for (over, msgr1) in [(Over::KernelTcp, false), (Over::Dpdk, false), (Over::Dpdk, true)] {
+        if msgr1 {
+            let cluster = cluster.over_msgr1();
+            cluster.configure("admin", &cluster.keyring(), "crc");
+        }
         let log = ["--log", "msgr=info", "--json"];
         let args = ["ping-osd", "0", "--interval", "5", "--count", "500"];
         let mut pings = cluster.spawn(over, &[log.as_slice(), args.as_slice()].concat());
@@ -242,7 +246,7 @@ fn an_osd_may_restart_under_a_request_and_crash_under_pings() {
         let out = pings.wait_with_output().unwrap();
         assert!(out.status.success(), "{over:?}: {out:?}");
         let report = json(&String::from_utf8(out.stdout).unwrap());
-        eprintln!("{over:?}, killed in the middle: {report}");
+        eprintln!("{over:?}, msgr1 {msgr1}, killed in the middle: {report}");
         assert!(report["sessions"].as_u64() >= Some(2), "one session before, one after: {report}");
         let (answered, lost) = (report["messages"].as_u64().unwrap(), report["lost"].as_u64());
         assert!(lost <= Some(1), "at most the one under way: {report}");
