@@ -28,7 +28,7 @@ demo: setup ## messages over DPDK, over DPDK against the kernel, over the kernel
 	@$(CARGO) run --quiet --release --package msgr -- demo
 
 test: setup check test-plain test-dpdk test-system ## what CI runs (root: some tests make network namespaces)
-	@$(MAKE) --no-print-directory fuzz FUZZ_SECONDS=20
+	@$(MAKE) --no-print-directory fuzz FUZZ_SECONDS=10
 
 check: setup ## formatting, lints, documentation
 	$(CARGO) fmt --all --check
