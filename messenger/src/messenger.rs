@@ -343,7 +343,7 @@ impl Messenger {
             let accepted = endpoint.registry.find(addrs).filter(|_| !options.anonymous);
             return accepted.ok_or(Error::ServerPolicy(kind));
         }
-        let target = [AddrType::Msgr2, AddrType::Legacy]
+        let target = AddrType::SPOKEN
             .into_iter()
             .find_map(|kind| addrs.iter().find(|addr| can_dial(addr, kind)))
             .ok_or_else(|| Error::NoAddress(addrs.clone()))?;

@@ -57,9 +57,8 @@ const TIME_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
 /// An address to listen at or to dial: `IP:PORT`, `IP:PORT/NONCE`, with `v1:` in front for msgr1.
 pub(crate) fn parse_addr(text: &str) -> Result<EntityAddr, String> {
     let addr = text.parse::<EntityAddr>().ok();
-    let is_spoken = |addr: &EntityAddr| {
-        addr.socket.is_some() && [AddrType::Msgr2, AddrType::Legacy].contains(&addr.kind)
-    };
+    let is_spoken =
+        |addr: &EntityAddr| addr.socket.is_some() && AddrType::SPOKEN.contains(&addr.kind);
     addr.filter(is_spoken)
         .ok_or_else(|| format!("{text:?} is no address; write IP:PORT or v1:IP:PORT"))
 }

@@ -48,6 +48,9 @@ pub enum AddrType {
 }
 
 impl AddrType {
+    /// Those of addresses that can be bound and dialled, preferred first.
+    pub const SPOKEN: [Self; 2] = [Self::Msgr2, Self::Legacy];
+
     const ALL: [Self; 5] = [Self::None, Self::Legacy, Self::Msgr2, Self::Any, Self::Cidr];
 
     fn from_wire(value: u32) -> Result<Self, DecodeError> {
@@ -321,10 +324,8 @@ impl EntityAddrVec {
 
     /// The address to dial: msgr2's if there is one, else msgr1's, else the all-zero one.
     pub fn preferred(&self) -> EntityAddr {
-        match self.of(AddrType::Msgr2) {
-            EntityAddr::NONE => self.of(AddrType::Legacy),
-            v2 => v2,
-        }
+        let mut spoken = AddrType::SPOKEN.into_iter().map(|kind| self.of(kind));
+        spoken.find(|addr| *addr != EntityAddr::NONE).unwrap_or(EntityAddr::NONE)
     }
 
     /// Reads a vector, or a single address standing for one.

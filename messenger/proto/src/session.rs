@@ -385,13 +385,8 @@ impl Session {
     /// [`Session::handle_received`], from bytes read ahead.
     pub fn resolve(&mut self, now: Instant, verdict: Verdict) -> Result<(), ProtocolError> {
         self.now = now;
-        match self.judge(now, verdict) {
-            Ok(()) => self.advance(now),
-            Err(error) => {
-                self.fault(now, Fault::Protocol(error.clone()));
-                Err(error)
-            }
-        }
+        let judged = self.judge(now, verdict);
+        self.advance_behind(now, judged)
     }
 
     /// What happened, in order; a shell asks until there is nothing more.

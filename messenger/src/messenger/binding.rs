@@ -56,8 +56,7 @@ impl Messenger {
         if self.shell.runs_current_thread() {
             return Err(Error::OwnThread("bind"));
         }
-        let spoken = [AddrType::Msgr2, AddrType::Legacy];
-        if let Some(addr) = addrs.iter().find(|addr| !spoken.contains(&addr.kind)) {
+        if let Some(addr) = addrs.iter().find(|addr| !AddrType::SPOKEN.contains(&addr.kind)) {
             return Err(Error::AddrType(*addr));
         }
         if public.is_some_and(|public| public.iter().count() != addrs.iter().count()) {

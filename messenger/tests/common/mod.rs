@@ -417,7 +417,7 @@ impl Listens {
         match self {
             Self::Nowhere => {}
             Self::One => bind(net, end, messenger, &[net.protocol()]),
-            Self::Both => bind(net, end, messenger, &[AddrType::Msgr2, AddrType::Legacy]),
+            Self::Both => bind(net, end, messenger, &AddrType::SPOKEN),
         }
     }
 }

@@ -1,8 +1,8 @@
 //! Who wins when a peer's new transport meets an old session: a pure verdict.
 //!
 //! Two peers may dial each other at once, a peer may have restarted, or a late attempt may arrive
-//! after a newer one. The rows below are msgr2's tables for SESSION_RECONNECT and CLIENT_IDENT, and msgr1's for connect;
-//! the first row that matches decides, and both sides come to the same result.
+//! after a newer one. The rows below are msgr2's tables for SESSION_RECONNECT and CLIENT_IDENT, and
+//! msgr1's for connect; the first row that matches decides, and both sides come to the same result.
 
 use std::cmp::Ordering;
 
@@ -92,6 +92,11 @@ impl Session {
         if known || same_client || !self.is_dialling() {
             return Decision::Adopt;
         }
+        self.decide_race(ident)
+    }
+
+    /// Both dial: the lower address wins, and a server never.
+    fn decide_race(&self, ident: &PeerIdent) -> Decision {
         match self.compare_addrs(ident) {
             Ordering::Less => Decision::Adopt,
             _ if self.policy.server => Decision::Adopt,
@@ -120,11 +125,7 @@ impl Session {
             Ordering::Greater => Decision::Adopt,
             // It does not know yet that the session is open.
             Ordering::Equal if !self.is_dialling() => retry,
-            Ordering::Equal if self.policy.server => Decision::Adopt,
-            Ordering::Equal => match self.compare_addrs(ident) {
-                Ordering::Less => Decision::Adopt,
-                _ => Decision::WaitForOurs,
-            },
+            Ordering::Equal => self.decide_race(ident),
         }
     }
 

@@ -31,9 +31,19 @@ type Progress = Result<bool, ProtocolError>;
 impl Session {
     /// Uses up the bytes at hand. An error has become a fault when this returns.
     pub(super) fn advance(&mut self, now: Instant) -> Result<(), ProtocolError> {
+        self.advance_behind(now, Ok(()))
+    }
+
+    /// The same behind what was `done` already; if that failed, the error is a fault, too.
+    pub(super) fn advance_behind(
+        &mut self,
+        now: Instant,
+        done: Result<(), ProtocolError>,
+    ) -> Result<(), ProtocolError> {
+        let mut progress = done.map(|()| true);
         loop {
-            match self.step(now) {
-                Ok(true) => {}
+            match progress {
+                Ok(true) => progress = self.step(now),
                 Ok(false) => return Ok(()),
                 Err(error) => {
                     self.fault(now, Fault::Protocol(error.clone()));

@@ -79,8 +79,7 @@ impl Session {
         if reset.full {
             self.numbers.client_cookie = 0;
             self.numbers.out_seq = 0;
-            self.queue.clear();
-            self.events.push_back(SessionEvent::RemoteReset);
+            self.lose_queue();
         }
         match self.speaks_v1() {
             true => self.send_connect(),
@@ -202,17 +201,14 @@ impl Session {
         };
         match ident.request {
             IdentRequest::Connect { connect_seq, .. } => {
-                if let Err(error) = self.adopt_connect(now, &ident, connect_seq) {
-                    self.fault(now, Fault::Protocol(error.clone()));
-                    return Err(error);
-                }
+                let adopted = self.adopt_connect(now, &ident, connect_seq);
+                return self.advance_behind(now, adopted);
             }
             IdentRequest::New { features, .. } => {
                 let known = self.numbers.client_cookie != 0 && self.numbers.server_cookie != 0;
                 let restarted = known && self.numbers.client_cookie != ident.client_cookie;
                 if restarted && self.policy.resetcheck {
-                    self.queue.clear();
-                    self.events.push_back(SessionEvent::RemoteReset);
+                    self.lose_queue();
                 }
                 self.found(now, *ident, features);
             }
@@ -230,6 +226,13 @@ impl Session {
             }
         }
         self.advance(now)
+    }
+
+    /// The peer knows nothing of the session any more: what was queued in it is gone, and the user is
+    /// told (contract D-10).
+    pub(super) fn lose_queue(&mut self) {
+        self.queue.clear();
+        self.events.push_back(SessionEvent::RemoteReset);
     }
 
     /// Unacknowledged messages are to be written again, under the numbers they had (S-9).

@@ -74,31 +74,25 @@ impl Session {
         let State::Open { transport, .. } = &mut self.state else {
             return Ok(false);
         };
-        let stranger_len = self.identity.limits.unauthenticated_bytes / BUFFERS;
-        match &mut transport.v1 {
-            Some(V1::Dialling(dialling)) => {
-                let Some(piece) =
-                    strangers_piece(&mut transport.inbox, dialling.wants(), stranger_len)?
-                else {
-                    return Ok(false);
-                };
-                self.on_v1_reply(now, piece)?;
-            }
-            Some(V1::Accepting(accepting)) => {
-                let Some(piece) =
-                    strangers_piece(&mut transport.inbox, accepting.wants(), stranger_len)?
-                else {
-                    return Ok(false);
-                };
-                self.on_v1_request(now, piece)?;
-            }
+        let wanted = match &transport.v1 {
+            Some(V1::Dialling(dialling)) => dialling.wants(),
+            Some(V1::Accepting(accepting)) => accepting.wants(),
             Some(V1::Open(_)) => {
                 let Some(piece) = transport.read_v1(&self.rx_buffers) else {
                     return Ok(false);
                 };
                 self.on_v1_piece(now, piece)?;
+                return Ok(true);
             }
             None => return Ok(false),
+        };
+        let stranger_len = self.identity.limits.unauthenticated_bytes / BUFFERS;
+        let Some(piece) = strangers_piece(&mut transport.inbox, wanted, stranger_len)? else {
+            return Ok(false);
+        };
+        match transport.side {
+            Side::Dialler => self.on_v1_reply(now, piece)?,
+            Side::Acceptor => self.on_v1_request(now, piece)?,
         }
         Ok(true)
     }

@@ -17,9 +17,7 @@ use crate::error::ProtocolError;
 use crate::features;
 use crate::identity::Identity;
 use crate::session::transport::Phase;
-use crate::session::{
-    CloseReason, IdentRequest, PeerIdent, Session, SessionEvent, State, Step, Verdict,
-};
+use crate::session::{CloseReason, IdentRequest, PeerIdent, Session, State, Step, Verdict};
 use crate::v1::{self, Accept, Acceptor, Answer, Heard, Opened, Request, Terms};
 use crate::v2::control::AuthRequest;
 
@@ -215,8 +213,7 @@ impl Session {
     ) -> Result<(), ProtocolError> {
         let restarted = connect_seq == 0 && self.established;
         if restarted && self.policy.resetcheck {
-            self.queue.clear();
-            self.events.push_back(SessionEvent::RemoteReset);
+            self.lose_queue();
         }
         self.accept_connect(now, ident, connect_seq > 0)
     }
