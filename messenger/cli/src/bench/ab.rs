@@ -39,34 +39,25 @@ pub(crate) struct AbArgs {
     /// What decides
     #[arg(long, value_enum, default_value = "rate")]
     by: By,
-    /// CPUs of the servers [default: the first]
-    #[arg(long, value_name = "CPU,...", value_delimiter = ',')]
-    server_pin: Vec<usize>,
-    /// CPUs of the clients [default: the second]
-    #[arg(long, value_name = "CPU,...", value_delimiter = ',')]
-    pin: Vec<usize>,
-    /// Keep all of it in a file, by its ending .json, .csv, .md or .html; repeatable
-    #[arg(long, value_name = "FILE")]
-    save: Vec<PathBuf>,
-    /// Print one JSON object, with the records of all runs
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    pins: Pins,
+    #[command(flatten)]
+    output: Output,
 }
 
 pub(crate) fn run(args: &AbArgs) -> Result<ExitCode> {
-    save::check(&args.save, &save::OF_MANY)?;
+    save::check(&args.output.save, &save::OF_MANY)?;
     if args.rounds == 0 || args.rounds > ROUNDS_MAX {
         bail!("--rounds is 1 to {ROUNDS_MAX}");
     }
     let load = args.load.load()?;
-    let pins = Pins { server: args.server_pin.clone(), client: args.pin.clone() };
     let side = |spec: &Spec| Side { name: spec.to_string(), runs: Vec::new() };
     let (mut a, mut b) = (side(&args.a), side(&args.b));
     for round in 1..=args.rounds {
         for (letter, spec, side) in [("A", &args.a, &mut a), ("B", &args.b, &mut b)] {
-            let report = measure(spec, &load, &pins)
+            let report = measure(spec, &load, &args.pins)
                 .with_context(|| format!("round {round} of {letter}, {spec}"))?;
-            if !args.json {
+            if !args.output.json {
                 println!(
                     "{round:>3} {letter} {:>11} msg/s  p50 {:>8.1}  p99 {:>8.1} us",
                     thousands(report.messages_per_s),
@@ -78,8 +69,8 @@ pub(crate) fn run(args: &AbArgs) -> Result<ExitCode> {
         }
     }
     let comparison = Comparison::new(a, b, true);
-    save::write_comparison(&args.save, &comparison)?;
-    match args.json {
+    save::write_comparison(&args.output.save, &comparison)?;
+    match args.output.json {
         true => println!("{}", serde_json::to_string(&comparison)?),
         false => print!("\n{}", comparison.text()),
     }
@@ -88,10 +79,25 @@ pub(crate) fn run(args: &AbArgs) -> Result<ExitCode> {
 }
 
 /// Where the ends of a pair run; where nothing is said, on a CPU each.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, clap::Args)]
 pub(crate) struct Pins {
-    pub(crate) server: Vec<usize>,
-    pub(crate) client: Vec<usize>,
+    /// CPUs of the servers [default: the first]
+    #[arg(long, value_name = "CPU,...", value_delimiter = ',')]
+    server_pin: Vec<usize>,
+    /// CPUs of the clients [default: the second]
+    #[arg(long, value_name = "CPU,...", value_delimiter = ',')]
+    pin: Vec<usize>,
+}
+
+/// Where the records of several runs go.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Output {
+    /// Keep all of it in a file, by its ending .json, .csv, .md or .html; repeatable
+    #[arg(long, value_name = "FILE")]
+    pub(crate) save: Vec<PathBuf>,
+    /// Print one JSON object, with the records of all runs
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// One run of a pair in a process of its own, with its record. Records of invalid runs count as
@@ -107,7 +113,7 @@ pub(crate) fn measure_any(spec: &Spec, load: &Load, pins: &Pins) -> Result<(Repo
     let mut command = Command::new(program);
     command.args(["--exit-with-parent", "bench", "run", "--json", &spec.to_string()]);
     command.args(load.flags());
-    for (flag, cpus) in [("--server-pin", &pins.server), ("--pin", &pins.client)] {
+    for (flag, cpus) in [("--server-pin", &pins.server_pin), ("--pin", &pins.pin)] {
         if !cpus.is_empty() {
             let cpus: Vec<_> = cpus.iter().map(ToString::to_string).collect();
             command.args([flag, &cpus.join(",")]);

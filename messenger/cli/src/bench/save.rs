@@ -34,19 +34,27 @@ fn ending(file: &Path) -> &str {
     file.extension().and_then(|ending| ending.to_str()).unwrap_or("")
 }
 
-/// Writes the record of a run to each of the files.
-pub(crate) fn write(files: &[PathBuf], report: &Report, log: &HdrLog) -> Result<()> {
+/// Writes what `text` has for the ending of each of the files.
+fn write_each(files: &[PathBuf], text: impl Fn(&str) -> Result<String>) -> Result<()> {
     for file in files {
-        let text = match ending(file) {
-            "json" => serde_json::to_string_pretty(report)? + "\n",
-            "csv" => csv(&[(report.transport.as_str(), report)]),
-            "md" => report.markdown(),
-            "html" => html::page("msgr bench", &[(report.transport.as_str(), report)], ""),
-            _ => String::from_utf8_lossy(&log.text).into_owned(),
-        };
+        let text = text(ending(file))?;
         std::fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))?;
     }
     Ok(())
+}
+
+/// Writes the record of a run to each of the files.
+pub(crate) fn write(files: &[PathBuf], report: &Report, log: &HdrLog) -> Result<()> {
+    let runs = [(report.transport.as_str(), report)];
+    write_each(files, |ending| {
+        Ok(match ending {
+            "json" => serde_json::to_string_pretty(report)? + "\n",
+            "csv" => csv(&runs),
+            "md" => report.markdown(),
+            "html" => html::page("msgr bench", &runs, ""),
+            _ => String::from_utf8_lossy(&log.text).into_owned(),
+        })
+    })
 }
 
 /// Writes two sides to each of the files.
@@ -60,32 +68,28 @@ pub(crate) fn write_comparison(files: &[PathBuf], comparison: &Comparison) -> Re
         })
         .collect();
     let runs: Vec<_> = names.iter().map(|(name, run)| (name.as_str(), *run)).collect();
-    for file in files {
-        let text = match ending(file) {
+    write_each(files, |ending| {
+        Ok(match ending {
             "json" => serde_json::to_string_pretty(comparison)? + "\n",
             "csv" => csv(&runs),
             "md" => comparison.markdown(),
             _ => html::page("msgr bench", &runs, &comparison.text()),
-        };
-        std::fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))?;
-    }
-    Ok(())
+        })
+    })
 }
 
 /// Writes all steps to each of the files.
 pub(crate) fn write_sweep(files: &[PathBuf], sweep: &Sweep) -> Result<()> {
     let steps = sweep.steps.iter().map(|step| (step.name.as_str(), &step.run));
     let runs: Vec<_> = steps.collect();
-    for file in files {
-        let text = match ending(file) {
+    write_each(files, |ending| {
+        Ok(match ending {
             "json" => serde_json::to_string_pretty(sweep)? + "\n",
             "csv" => csv(&runs),
             "md" => markdown_table(&sweep.rows()),
             _ => html::page("msgr bench", &runs, &sweep.text()),
-        };
-        std::fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))?;
-    }
-    Ok(())
+        })
+    })
 }
 
 /// A line a run, for spreadsheets.

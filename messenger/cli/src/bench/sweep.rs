@@ -3,13 +3,12 @@
 //! A closed loop doubles its depth. An open loop doubles its rate until the bound or the run is
 //! broken, and then halves what is between the last good rate and the first bad one.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 use serde::Serialize;
 
-use crate::bench::ab::{Pins, measure_any};
+use crate::bench::ab::{Output, Pins, measure_any};
 use crate::bench::load::{LoadArgs, Pace};
 use crate::bench::pair::Spec;
 use crate::bench::report::{Report, SCHEMA};
@@ -38,18 +37,10 @@ pub(crate) struct SweepArgs {
     /// Open loop: most runs
     #[arg(long, value_name = "N", default_value_t = 16)]
     steps: usize,
-    /// CPUs of the servers [default: the first]
-    #[arg(long, value_name = "CPU,...", value_delimiter = ',')]
-    server_pin: Vec<usize>,
-    /// CPUs of the clients [default: the second]
-    #[arg(long, value_name = "CPU,...", value_delimiter = ',')]
-    pin: Vec<usize>,
-    /// Keep all of it in a file, by its ending .json, .csv, .md or .html; repeatable
-    #[arg(long, value_name = "FILE")]
-    save: Vec<PathBuf>,
-    /// Print one JSON object, with the records of all runs
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    pins: Pins,
+    #[command(flatten)]
+    output: Output,
 }
 
 /// All steps of a sweep.
@@ -72,7 +63,7 @@ pub(crate) struct Step {
 }
 
 pub(crate) fn run(args: &SweepArgs) -> Result<ExitCode> {
-    save::check(&args.save, &save::OF_MANY)?;
+    save::check(&args.output.save, &save::OF_MANY)?;
     if args.steps == 0 || args.steps > STEPS_MAX {
         bail!("--steps is 1 to {STEPS_MAX}");
     }
@@ -106,8 +97,8 @@ pub(crate) fn run(args: &SweepArgs) -> Result<ExitCode> {
     }
     let best = sweep.steps.iter().filter(|step| step.keeps_bound);
     sweep.best_messages_per_s = best.map(|step| step.run.messages_per_s).reduce(f64::max);
-    save::write_sweep(&args.save, &sweep)?;
-    match args.json {
+    save::write_sweep(&args.output.save, &sweep)?;
+    match args.output.json {
         true => println!("{}", serde_json::to_string(&sweep)?),
         false => print!("\n{}", sweep.text()),
     }
@@ -118,14 +109,13 @@ impl Sweep {
     /// Makes one run; whether it was valid and kept the bound.
     fn step(&mut self, args: &SweepArgs, name: String, pace: Pace) -> Result<bool> {
         let load = args.load.load_at(pace)?;
-        let pins = Pins { server: args.server_pin.clone(), client: args.pin.clone() };
-        let (run, outcome) = measure_any(&args.spec, &load, &pins)?;
+        let (run, outcome) = measure_any(&args.spec, &load, &args.pins)?;
         if let Some(why) = &run.ended_early {
             bail!("{name}: {why}");
         }
         let keeps_bound =
             run.valid && args.p99_below.is_none_or(|bound| run.latency_us.p99 <= bound);
-        if !args.json {
+        if !args.output.json {
             let p99 = run.latency_us.p99;
             let rate = thousands(run.messages_per_s);
             let note = outcome.err().map_or_else(String::new, |why| format!("  {why:#}"));

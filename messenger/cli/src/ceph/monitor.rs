@@ -169,19 +169,14 @@ impl Monitor {
 
     /// The answer to the last question; `None` if the session ended before.
     fn wait(&self, session: &Connection, kind: u16, until: Instant) -> Result<Option<Message>> {
-        while let Some(news) = self.caller.next(until) {
-            match news.what {
-                _ if news.connection != *session => {}
-                What::Over => return Ok(None),
-                // A map comes without the tid of its question.
-                What::Message(message)
-                    if message.header.kind == kind
-                        && (kind == kind::MON_MAP || message.header.tid == self.tid) =>
-                {
-                    return Ok(Some(*message));
-                }
-                _ => {}
-            }
+        let answer = self.wait_for(session, until, |message| {
+            // A map comes without the tid of its question.
+            message.header.kind == kind && (kind == kind::MON_MAP || message.header.tid == self.tid)
+        });
+        match answer {
+            Waited::Message(message) => return Ok(Some(*message)),
+            Waited::Over => return Ok(None),
+            Waited::Silence => {}
         }
         bail!(
             "{} took the question and keeps silent; if the monitors have no quorum, this says so \
@@ -252,9 +247,7 @@ impl Monitor {
             std::thread::sleep(PAUSE.min(deadline.saturating_duration_since(Instant::now())));
         }
     }
-}
 
-impl Monitor {
     /// Logs in, if that is to be done by messages, and renews the tickets that run out. False: the
     /// session ended, the monitor kept silent, or there has to be a new session.
     fn run_errands(&mut self, session: &Connection, until: Instant) -> Result<bool> {
@@ -265,9 +258,8 @@ impl Monitor {
             if session.send_message(ask.to_message()).is_err() {
                 return Ok(false);
             }
-            let Some(answer) =
-                self.wait_for(session, until, |message| message.header.kind == kind::AUTH_REPLY)
-            else {
+            let is_reply = |message: &Message| message.header.kind == kind::AUTH_REPLY;
+            let Waited::Message(answer) = self.wait_for(session, until, is_reply) else {
                 return Ok(false);
             };
             let reply = MAuthReply::from_message(&answer)
@@ -283,23 +275,33 @@ impl Monitor {
         Ok(true)
     }
 
-    /// The first message that is wanted; `None` if the session ended before, or time ran out.
+    /// The first message of a session that is wanted, or why there is none.
     fn wait_for(
         &self,
         session: &Connection,
         until: Instant,
         is_wanted: impl Fn(&Message) -> bool,
-    ) -> Option<Message> {
+    ) -> Waited {
         while let Some(news) = self.caller.next(until) {
             match news.what {
                 _ if news.connection != *session => {}
-                What::Over => return None,
-                What::Message(message) if is_wanted(&message) => return Some(*message),
+                What::Over => return Waited::Over,
+                What::Message(message) if is_wanted(&message) => return Waited::Message(message),
                 _ => {}
             }
         }
-        None
+        Waited::Silence
     }
+}
+
+/// What came of waiting for a message.
+#[derive(Debug)]
+enum Waited {
+    Message(Box<Message>),
+    /// The session ended.
+    Over,
+    /// Time ran out.
+    Silence,
 }
 
 #[cfg(test)]
