@@ -16,8 +16,9 @@
 
 #[path = "../tests/common/mod.rs"]
 mod common;
+#[path = "../proto/benches/pass/mod.rs"]
+mod pass;
 
-use std::hint::black_box;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::SystemTime;
@@ -31,7 +32,8 @@ use messenger::{
     Connection, Dispatcher, DispatcherPriority, EntityName, EntityType, Message, Messenger, Policy,
     msg_type,
 };
-use messenger_proto::v2::{ConnectionSecret, Decoder, Encoder, Revision, Role, Tag, Wire};
+use messenger_proto::v2::{ConnectionSecret, Decoder, Encoder, Revision, Role, Wire};
+use pass::pass;
 
 const LEN: usize = 64 << 10;
 /// Messages under way.
@@ -226,23 +228,7 @@ fn write_and_read(mode: ConnectionMode, options: &Options) {
     let header = buffers[0].slice(..HEADER_LEN);
     let mut out = BytesMut::new();
     for data in buffers.iter().cycle().take(options.messages) {
-        out.reserve(4096);
-        let write = |writer: &mut messenger_proto::denc::Writer<'_>| writer.bytes(&header);
-        let tail = encoder.begin(Tag::Message, write, [&none, &none, data], &mut out).unwrap();
-        let epilogue = Bytes::copy_from_slice(tail.epilogue.as_bytes());
-        let mut chunks = [out.split().freeze()].into_iter().chain(tail.sections).chain([epilogue]);
-        let mut current = Bytes::new();
-        let mut take = |len| {
-            while current.is_empty() {
-                current = chunks.next().expect("a frame's bytes are all there");
-            }
-            current.split_to(len)
-        };
-        decoder.begin(take(decoder.head_len())).unwrap();
-        while let Some(len) = decoder.wants() {
-            decoder.push(take(len)).unwrap();
-        }
-        black_box(decoder.finish(&[1 << 20; 4]).unwrap());
+        pass(&mut encoder, &mut decoder, &header, [&none, &none, data], &mut out).unwrap();
     }
 }
 
