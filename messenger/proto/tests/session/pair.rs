@@ -158,11 +158,15 @@ impl Pair {
 
     /// A connected pair; each side has one session, in slot 0.
     pub(crate) fn connected(alice: Policy, bob: Policy) -> Self {
-        let mut pair = Self::new(alice, bob);
-        pair.dial(ALICE);
-        pair.run();
-        assert!(pair.session(ALICE).is_ready() && pair.session(BOB).is_ready());
-        pair
+        Self::new(alice, bob).connect()
+    }
+
+    /// The same pair, connected by Alice.
+    pub(crate) fn connect(mut self) -> Self {
+        self.dial(ALICE);
+        self.run();
+        assert!(self.session(ALICE).is_ready() && self.session(BOB).is_ready());
+        self
     }
 
     /// The same hosts at msgr1 addresses.

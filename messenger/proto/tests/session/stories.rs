@@ -15,6 +15,12 @@ fn lossy() -> Pair {
     Pair::connected(Policy::lossy_client(), Policy::stateless_server())
 }
 
+/// A lossy pair that speaks msgr2, and one that speaks msgr1.
+fn over_both() -> [Pair; 2] {
+    let v1 = Pair::new(Policy::lossy_client(), Policy::stateless_server()).over_v1();
+    [lossy(), v1.connect()]
+}
+
 #[test]
 fn two_sessions_meet_and_know_each_other() {
     let mut pair = lossy();
@@ -144,14 +150,15 @@ fn many_small_messages_share_a_gather_list() {
 
 #[test]
 fn a_keepalive_is_answered_with_its_own_stamp() {
-    let mut pair = lossy();
-    pair.advance(Duration::from_secs(5));
-    let now = pair.now;
-    pair.session(ALICE).send_keepalive(now);
-    pair.run();
-    let stamp = pair.hosts[ALICE].identity.anchor.unix_at(now);
-    assert_eq!(pair.session(ALICE).peer().last_keepalive_ack, Some(stamp));
-    assert_eq!(pair.session(BOB).peer().last_keepalive, Some(now));
+    for mut pair in over_both() {
+        pair.advance(Duration::from_secs(5));
+        let now = pair.now;
+        pair.session(ALICE).send_keepalive(now);
+        pair.run();
+        let stamp = pair.hosts[ALICE].identity.anchor.unix_at(now);
+        assert_eq!(pair.session(ALICE).peer().last_keepalive_ack, Some(stamp));
+        assert_eq!(pair.session(BOB).peer().last_keepalive, Some(now));
+    }
 }
 
 #[test]
@@ -208,33 +215,34 @@ fn a_queue_has_a_limit_and_hands_back_what_exceeds_it() {
 
 #[test]
 fn a_full_throttle_stops_reading_until_somebody_gives_back() {
-    let throttle = Throttle::new("dispatch", 150);
-    let alice = identity("client.?", "any:-/11", Policy::lossy_client());
-    let mut bob = identity("osd.1", "v2:10.0.0.2:6800/22", Policy::stateless_server());
-    bob.dispatch_throttle = Some(Arc::clone(&throttle));
-    let mut pair = Pair::of([alice, bob]);
-    pair.hosts[BOB].hoards = true;
-    pair.dial(ALICE);
-    for tid in 1..=4 {
-        pair.send(ALICE, Message::new(1).with_tid(tid).with_front(vec![0; 70]));
+    for over_v1 in [false, true] {
+        let throttle = Throttle::new("dispatch", 150);
+        let pair = Pair::new(Policy::lossy_client(), Policy::stateless_server());
+        let mut pair = if over_v1 { pair.over_v1() } else { pair };
+        pair.edit(BOB, |identity| identity.dispatch_throttle = Some(Arc::clone(&throttle)));
+        pair.hosts[BOB].hoards = true;
+        pair.dial(ALICE);
+        for tid in 1..=4 {
+            pair.send(ALICE, Message::new(1).with_tid(tid).with_front(vec![0; 70]));
+        }
+        pair.run();
+        assert_eq!(pair.received_tids(BOB), [1, 2]);
+        assert_eq!(throttle.current(), 140);
+        assert!(pair.session(BOB).rx_space().is_empty());
+        assert_eq!(pair.session(BOB).stats().throttle_waits, 1);
+
+        pair.slot(BOB).received.remove(0).release_dispatch();
+        pair.run();
+        assert_eq!(pair.received_tids(BOB), [2, 3]);
+        assert!(pair.session(BOB).rx_space().is_empty());
+
+        pair.slot(BOB).received.clear();
+        pair.run();
+        assert_eq!(pair.received_tids(BOB), [4]);
+        pair.session(BOB).mark_down();
+        pair.slot(BOB).received.clear();
+        assert_eq!(throttle.current(), 0);
     }
-    pair.run();
-    assert_eq!(pair.received_tids(BOB), [1, 2]);
-    assert_eq!(throttle.current(), 140);
-    assert!(pair.session(BOB).rx_space().is_empty());
-    assert_eq!(pair.session(BOB).stats().throttle_waits, 1);
-
-    pair.slot(BOB).received.remove(0).release_dispatch();
-    pair.run();
-    assert_eq!(pair.received_tids(BOB), [2, 3]);
-    assert!(pair.session(BOB).rx_space().is_empty());
-
-    pair.slot(BOB).received.clear();
-    pair.run();
-    assert_eq!(pair.received_tids(BOB), [4]);
-    pair.session(BOB).mark_down();
-    pair.slot(BOB).received.clear();
-    assert_eq!(throttle.current(), 0);
 }
 
 #[test]

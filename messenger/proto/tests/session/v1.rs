@@ -1,5 +1,6 @@
 //! Sessions over msgr1: the same rules, without cookies and without frames. `every_byte` has what
-//! happens when their transports break, `races` and `lossless` run over both protocols.
+//! happens when their transports break; `races`, `lossless` and a part of `stories` run over both
+//! protocols.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,7 +10,7 @@ use messenger_proto::auth::{AuthMethod, AuthRules, ConnectionMode};
 use messenger_proto::v2::Revision;
 use messenger_proto::{
     AddrType, EntityAddr, EntityName, EntityType, Fault, IdentRequest, Message, Policy, RxBuffers,
-    Session, Throttle, TransportNews, features, v1,
+    Session, TransportNews, features, v1,
 };
 
 use crate::pair::{ACCEPTOR, ALICE, BOB, Cut, Pair, identity, message};
@@ -26,20 +27,13 @@ fn peers(policy: Policy) -> Pair {
     Pair::of_peers(policy).over_v1()
 }
 
-fn connected(mut pair: Pair) -> Pair {
-    pair.dial(ALICE);
-    pair.run();
-    assert!(pair.session(ALICE).is_ready() && pair.session(BOB).is_ready());
-    pair
-}
-
 fn error_kind(pair: &mut Pair, host: usize) -> &'static str {
     pair.session(host).last_fault().map_or("none", Fault::kind)
 }
 
 #[test]
 fn two_sessions_meet_and_know_each_other() {
-    let mut pair = connected(lossy());
+    let mut pair = lossy().connect();
     assert_eq!(pair.slot(ALICE).log, ["dial", "learned", "ready"]);
     assert_eq!(pair.slot(BOB).log, ["ident", "ready"]);
     let bob = pair.session(ALICE).peer().clone();
@@ -56,7 +50,7 @@ fn messages_arrive_whole_and_name_their_source() {
     for chunk in [1, 100, usize::MAX] {
         let mut pair = peers(Policy::lossless_peer());
         pair.chunk = chunk;
-        let mut pair = connected(pair);
+        let mut pair = pair.connect();
         let sent =
             || message(7).with_middle("middle").with_data(vec![9; 20_000]).with_version(9, 3);
         for host in [ALICE, BOB] {
@@ -86,7 +80,7 @@ fn messages_arrive_whole_and_name_their_source() {
 
 #[test]
 fn acknowledgements_come_even_if_there_is_always_something_to_send() {
-    let mut pair = connected(peers(Policy::lossless_peer()));
+    let mut pair = peers(Policy::lossless_peer()).connect();
     pair.window = 3000;
     for tid in 0..100 {
         pair.send(ALICE, message(tid));
@@ -100,21 +94,9 @@ fn acknowledgements_come_even_if_there_is_always_something_to_send() {
 }
 
 #[test]
-fn a_keepalive_is_answered_with_its_own_stamp() {
-    let mut pair = connected(lossy());
-    pair.advance(Duration::from_secs(5));
-    let now = pair.now;
-    pair.session(ALICE).send_keepalive(now);
-    pair.run();
-    let stamp = pair.hosts[ALICE].identity.anchor.unix_at(now);
-    assert_eq!(pair.session(ALICE).peer().last_keepalive_ack, Some(stamp));
-    assert_eq!(pair.session(BOB).peer().last_keepalive, Some(now));
-}
-
-#[test]
 fn a_session_goes_on_under_rising_numbers() {
     let mut pair =
-        connected(Pair::new(Policy::lossless_client(), Policy::stateful_server()).over_v1());
+        Pair::new(Policy::lossless_client(), Policy::stateful_server()).over_v1().connect();
     for tid in 1..=3 {
         pair.silent = true;
         pair.send(ALICE, message(tid));
@@ -141,7 +123,7 @@ fn a_session_goes_on_under_rising_numbers() {
 #[test]
 fn a_server_that_forgot_the_session_resets_it() {
     let mut pair =
-        connected(Pair::new(Policy::lossless_client(), Policy::stateful_server()).over_v1());
+        Pair::new(Policy::lossless_client(), Policy::stateful_server()).over_v1().connect();
     pair.session(BOB).mark_down();
     pair.send(ALICE, message(1));
     pair.advance(Duration::from_secs(1));
@@ -159,7 +141,7 @@ fn a_peer_that_restarted_resets_the_old_session() {
     for resetcheck in [false, true] {
         let policy =
             if resetcheck { Policy::lossless_peer_reuse() } else { Policy::lossless_peer() };
-        let mut pair = connected(peers(policy));
+        let mut pair = peers(policy).connect();
         pair.cut();
         pair.run();
         pair.hosts[ALICE].listening = false;
@@ -180,7 +162,7 @@ fn an_anonymous_client_s_number_means_nothing_to_a_server_that_keeps_nobody() {
     pair.edit(BOB, |identity| {
         identity.policies = messenger_proto::PolicySet::new(Policy::stateless_server());
     });
-    let mut pair = connected(pair);
+    let mut pair = pair.connect();
     assert!(pair.session(ALICE).policy().lossy, "the server's word");
     pair.cut();
     pair.run();
@@ -327,28 +309,6 @@ fn what_has_to_be_encrypted_does_not_go_over_msgr1() {
         pair.run();
         assert_eq!(error_kind(&mut pair, ALICE), "v1_refused");
     }
-}
-
-#[test]
-fn a_full_throttle_stops_reading_until_somebody_gives_back() {
-    let throttle = Throttle::new("dispatch", 150);
-    let mut pair = lossy();
-    pair.edit(BOB, |identity| identity.dispatch_throttle = Some(Arc::clone(&throttle)));
-    pair.hosts[BOB].hoards = true;
-    pair.dial(ALICE);
-    for tid in 1..=4 {
-        pair.send(ALICE, Message::new(1).with_tid(tid).with_front(vec![0; 70]));
-    }
-    pair.run();
-    assert_eq!(pair.received_tids(BOB), [1, 2]);
-    assert_eq!(throttle.current(), 140);
-    assert!(pair.session(BOB).rx_space().is_empty());
-    pair.slot(BOB).received.clear();
-    pair.run();
-    assert_eq!(pair.received_tids(BOB), [3, 4]);
-    pair.session(BOB).mark_down();
-    pair.slot(BOB).received.clear();
-    assert_eq!(throttle.current(), 0);
 }
 
 #[test]
