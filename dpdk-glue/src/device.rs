@@ -25,6 +25,9 @@ use crate::vdev::{Driver, Vdev};
 
 /// Ethernet header and one VLAN tag, which come before the IP packet in a frame.
 const FRAME_OVERHEAD: usize = 14 + 4;
+/// What virtio puts before a frame (virtio 1.2, section 5.1.6): its drivers ask for room for it in
+/// each buffer, even where they keep it elsewhere.
+const VIRTIO_HEADER: usize = 12;
 /// Log2 of the descriptors of a memif ring, unless `rsize` says otherwise, and the most it may say.
 const MEMIF_RSIZE: u32 = 10;
 const MEMIF_RSIZE_MAX: u32 = 14;
@@ -50,14 +53,15 @@ pub(crate) struct Device {
     started: bool,
 }
 
-/// Bytes of data a buffer needs, so that a frame with an IP packet of `mtu` bytes lies in one, and
-/// a memif buffer as well.
+/// Bytes of data a buffer needs, so that a frame with an IP packet of `mtu` bytes lies in one, with
+/// what its driver puts before it, and a memif buffer as well.
 pub(crate) fn room_for(source: &PortSource, mtu: u16) -> usize {
     let frame = usize::from(mtu) + FRAME_OVERHEAD;
     match source {
         PortSource::Vdev(vdev) if vdev.driver() == Driver::Memif => {
             frame.max(usize::from(vdev.memif_bsize()))
         }
+        PortSource::Vdev(vdev) if vdev.driver() == Driver::VirtioUser => frame + VIRTIO_HEADER,
         _ => frame,
     }
 }

@@ -189,7 +189,8 @@ fn a_memif_client_finds_the_next_server() {
 fn carries_long_frames_on_each_queue(server: &str, client: &str) {
     const MTU: u16 = 9000;
     let eal = eal();
-    let pool = Mempool::new(&eal, PoolConfig { mbufs: 2047, room: 10_240, cache: 0 }).unwrap();
+    let room = vdev(server).room_for(MTU).max(vdev(client).room_for(MTU));
+    let pool = Mempool::new(&eal, PoolConfig { mbufs: 2047, room, cache: 0 }).unwrap();
     let config = PortConfig { queues: 2, mtu: MTU, ..PortConfig::default() };
     let open = |device| Port::open(&eal, &vdev(device), &pool, &config).unwrap();
     let (server, mut server_queues) = open(server);
