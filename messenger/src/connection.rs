@@ -169,12 +169,7 @@ impl Connection {
             return Err(SendError::Full(message));
         }
         let sent = match &self.0.home {
-            Home::Worker(gate) => gate
-                .send(Command::Session(self.clone(), Ask::Send(message)))
-                .map_err(|command| match command {
-                    Command::Session(_, Ask::Send(message)) => SendError::Full(message),
-                    _ => unreachable!("the inbox gives back what it was given"),
-                }),
+            Home::Worker(gate) => gate.send_message(self, message).map_err(SendError::Full),
             Home::Pipe(pipe) => pipe.send(self, message),
             Home::Loopback => unreachable!("it was sent to ourselves"),
         };

@@ -82,6 +82,16 @@ impl<X> Inbox<X> {
         self.bounded.is_empty() && self.control.is_empty()
     }
 
+    /// Whether the bounded lane is empty at this moment.
+    pub(crate) fn is_bounded_empty(&self) -> bool {
+        self.bounded.is_empty()
+    }
+
+    /// Items the bounded lane holds at the most.
+    pub(crate) fn capacity(&self) -> usize {
+        self.bounded.capacity()
+    }
+
     /// Whether the bounded lane is more than half full.
     pub fn is_crowded(&self) -> bool {
         self.bounded.len() > self.bounded.capacity() / 2

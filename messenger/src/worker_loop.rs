@@ -24,8 +24,9 @@ use crate::endpoint::Endpoint;
 use crate::event_center::{EXTERNALS_PER_TURN, Event, EventCenter, Progress};
 use crate::metrics::{Counters, WorkerCounters};
 use crate::seeds::Seeds;
-use crate::workers::Gate;
+use crate::workers::{Gate, own_lane};
 use away::Away;
+use messenger_proto::Message;
 use netstack::stack::{Readiness, Worker};
 use peer::Peer;
 use processor::Processor;
@@ -163,6 +164,7 @@ impl<W: Worker> WorkerLoop<W> {
 
     /// What `collect` found, sockets first; whether there was anything.
     fn handle_events(&mut self, now: Instant) -> bool {
+        own_lane::open(&self.tools.gate);
         let commands = self.tools.counters.commands;
         let (mut has_work, mut is_receiving) = (false, false);
         let dispatching = self.tools.counters.fast_dispatch_time;
@@ -176,7 +178,10 @@ impl<W: Worker> WorkerLoop<W> {
             match event {
                 Event::File { key, readiness, .. } => self.on_ready(now, key, readiness),
                 Event::Time { key, .. } => self.on_timer(now, key),
-                Event::External(command) => self.on_command(now, command),
+                Event::External(command) => {
+                    self.take_own(now);
+                    self.on_command(now, command);
+                }
             }
             if self.tools.gate.inbox().is_crowded() {
                 self.take_commands(now);
@@ -186,6 +191,7 @@ impl<W: Worker> WorkerLoop<W> {
             self.end_receiving(dispatching);
         }
         self.take_commands(now);
+        own_lane::close();
         has_work || self.tools.counters.commands > commands
     }
 
@@ -258,6 +264,7 @@ impl<W: Worker> WorkerLoop<W> {
 
     /// Commands beyond this turn's share: those that our own callbacks have sent in it.
     fn take_commands(&mut self, now: Instant) {
+        self.take_own(now);
         for _ in 0..EXTERNALS_PER_TURN {
             let Some(command) = self.tools.center.take_external() else {
                 return;
@@ -298,7 +305,9 @@ impl<W: Worker> WorkerLoop<W> {
 
     /// Does what is asked of a session, or passes it on to where the session is.
     fn route(&mut self, now: Instant, connection: Connection, ask: Ask) {
-        if let Some(ask) = self.away.pass_on(&connection, ask) {
+        if self.away.has(&connection) {
+            self.away.pass_on(&connection, ask);
+        } else {
             self.on_ask(now, connection, ask);
         }
     }
@@ -307,12 +316,39 @@ impl<W: Worker> WorkerLoop<W> {
     fn on_ask(&mut self, now: Instant, connection: Connection, ask: Ask) {
         match (ask, connection.slot()) {
             (Ask::Judge(newcomer), _) => self.judge(now, &connection, newcomer),
+            (Ask::Send(message), slot) => self.send(now, slot, &connection, message),
             (ask, Some(key)) => self.with_peer(key, |peer, tools| peer.on_ask(now, ask, tools)),
-            (Ask::Send(message), None) => {
+            (_, None) => {}
+        }
+    }
+
+    /// Queues a message in the session at `slot`; if it has ended, that is as if the message had
+    /// been lost on the way.
+    fn send(
+        &mut self,
+        now: Instant,
+        slot: Option<usize>,
+        connection: &Connection,
+        message: Message,
+    ) {
+        match slot {
+            Some(key) => self.with_peer(key, |peer, tools| peer.send(now, message, tools)),
+            None => {
                 self.tools.counters.send_dropped += 1;
                 connection.release(1, message.payload_len());
             }
-            (_, None) => {}
+        }
+    }
+
+    /// Messages that our own callbacks have sent in this turn. They come before all commands.
+    fn take_own(&mut self, now: Instant) {
+        while let Some((connection, message)) = own_lane::take() {
+            self.tools.counters.commands += 1;
+            if self.away.has(&connection) {
+                self.away.pass_on(&connection, Ask::Send(message));
+            } else {
+                self.send(now, connection.slot(), &connection, message);
+            }
         }
     }
 

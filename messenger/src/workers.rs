@@ -6,11 +6,13 @@
 //! [`Driven`].
 
 use crate::clock::Clock;
+use crate::connection::Connection;
 use crate::endpoint::Endpoint;
 use crate::inbox::Inbox;
 use crate::metrics::WorkerCounters;
 use crate::registry::Registry;
-use crate::worker_loop::{Command, WorkerLoop};
+use crate::worker_loop::{Ask, Command, WorkerLoop};
+use messenger_proto::Message;
 use netstack::stack::{EventDriver, NetworkStack, Worker};
 use rustix::thread::{CpuSet, sched_setaffinity};
 use std::fmt;
@@ -23,6 +25,7 @@ use std::thread::{JoinHandle, ThreadId};
 use std::time::Duration;
 
 mod driven;
+pub(crate) mod own_lane;
 
 use driven::Drive;
 pub use driven::{DriveOptions, Driven};
@@ -275,6 +278,30 @@ impl Gate {
             return Err(command);
         }
         self.inbox.send(command)
+    }
+
+    /// Sends a message to a session of this worker, or of one that it passes commands on to; gives
+    /// it back if there is no room or the worker ended.
+    #[expect(clippy::result_large_err, reason = "the message goes back as it came, unboxed")]
+    pub(crate) fn send_message(
+        &self,
+        connection: &Connection,
+        mut message: Message,
+    ) -> Result<(), Message> {
+        if self.is_shut() {
+            return Err(message);
+        }
+        if self.inbox.is_bounded_empty() {
+            match own_lane::push(self, self.inbox.capacity(), connection, message) {
+                Ok(()) => return Ok(()),
+                Err(back) => message = back,
+            }
+        }
+        let command = Command::Session(connection.clone(), Ask::Send(message));
+        self.inbox.send(command).map_err(|command| match command {
+            Command::Session(_, Ask::Send(message)) => message,
+            _ => unreachable!("the inbox gives back what it was given"),
+        })
     }
 
     /// Posts through the control lane. A worker that ended takes nothing.

@@ -28,11 +28,14 @@ struct Place {
 }
 
 impl Away {
+    /// Whether the session is away.
+    #[inline]
+    pub(crate) fn has(&self, connection: &Connection) -> bool {
+        !self.0.is_empty() && self.0.contains_key(connection)
+    }
+
     /// Passes a command on, or holds it, if the session is away; gives it back if it is here.
     pub(crate) fn pass_on(&mut self, connection: &Connection, ask: Ask) -> Option<Ask> {
-        if self.0.is_empty() {
-            return Some(ask);
-        }
         let Some(place) = self.0.get_mut(connection) else {
             return Some(ask);
         };

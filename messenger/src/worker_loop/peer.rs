@@ -158,7 +158,6 @@ impl Peer {
     /// Does what a handle or another worker asked for.
     pub(super) fn on_ask<W: Worker>(&mut self, now: Instant, ask: Ask, tools: &mut Tools<W>) {
         match ask {
-            Ask::Send(message) => self.send(now, message, tools),
             Ask::Keepalive => self.send_keepalive(now),
             Ask::MarkDown => self.session.mark_down(),
             Ask::Close => self.session.close(),
@@ -181,7 +180,7 @@ impl Peer {
                 }
                 self.read_again(tools);
             }
-            Ask::Judge(_) => unreachable!("the loop decides about newcomers"),
+            Ask::Judge(_) | Ask::Send(_) => unreachable!("the loop sees to it"),
         }
     }
 
@@ -191,7 +190,7 @@ impl Peer {
     }
 
     /// Queues a message in the session.
-    fn send<W>(&mut self, now: Instant, message: Message, tools: &mut Tools<W>) {
+    pub(super) fn send<W>(&mut self, now: Instant, message: Message, tools: &mut Tools<W>) {
         let len = message.payload_len();
         match self.session.send(now, message) {
             Ok(()) => {
@@ -343,7 +342,9 @@ impl Peer {
         if self.endpoint.options.injection.swallows(|| kind) {
             return;
         }
-        if let Some(message) = self.injector.hold_back(now, kind, message) {
+        if !self.injector.is_active() {
+            self.deliver_message(message, tools);
+        } else if let Some(message) = self.injector.hold_back(now, kind, message) {
             self.deliver_message(message, tools);
         }
     }
