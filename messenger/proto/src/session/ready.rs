@@ -14,8 +14,6 @@ use crate::v2::{Tag, Utime, header};
 /// Bytes written ahead of the transport, beyond which messages stay in the queue: there, a message
 /// of higher priority can still overtake them.
 const STAGED_BYTES: usize = 256 << 10;
-/// The same for frames that are sealed, one long one at a time: its buffer is then free for the next.
-const STAGED_SEALED_BYTES: usize = 32 << 10;
 
 /// Most slices a message adds to a gather list: head, front, middle, data, epilogue.
 const MESSAGE_SLICES: usize = 5;
@@ -144,7 +142,6 @@ impl Session {
 
 fn has_room(transport: &Transport) -> bool {
     let outbox = &transport.outbox;
-    let most = if transport.encoder.is_secure() { STAGED_SEALED_BYTES } else { STAGED_BYTES };
     let is_open = transport.failed.is_none();
-    is_open && outbox.slices() + MESSAGE_SLICES <= GATHER_MAX && outbox.len() < most
+    is_open && outbox.slices() + MESSAGE_SLICES <= GATHER_MAX && outbox.len() < STAGED_BYTES
 }

@@ -76,7 +76,7 @@ impl Encoder {
         self.key.is_some()
     }
 
-    /// Gives up the buffer that is kept for sealing.
+    /// Gives up the buffers that are kept for sealing.
     pub fn release(&mut self) {
         if let Some(key) = &mut self.key {
             key.release();

@@ -12,6 +12,7 @@
 
 use std::fmt;
 
+use arrayvec::ArrayVec;
 use aws_lc_rs::cipher::{AES_128, DecryptingKey, DecryptionContext, UnboundCipherKey};
 use aws_lc_rs::iv::FixedLength;
 use bytes::{Bytes, BytesMut};
@@ -31,8 +32,9 @@ pub const KEY_USES_MAX: u64 = 1 << 32;
 
 /// Longest body whose buffer is kept for the next one.
 const BENCH_LEN_MAX: usize = 128 << 10;
-/// How many such buffers are kept: as many bodies of 64 KiB as a session writes ahead.
-const BENCHES: usize = 4;
+/// How many such buffers are kept: as many bodies of 64 KiB as a session writes ahead, and one more
+/// for the body before them that is half sent.
+const BENCHES: usize = 5;
 const KEY_LEN: usize = 16;
 const NONCE_LEN: usize = 12;
 const NONCE_A_AT: usize = KEY_LEN;
@@ -148,39 +150,37 @@ impl Nonces {
 pub struct SealingKey {
     key: LessSafeKey,
     nonces: Nonces,
-    /// Where bodies are sealed, in turn. Fresh memory for each costs page faults worth the encryption.
-    benches: [BytesMut; BENCHES],
-    next: usize,
+    /// Where bodies were sealed, the latest first: each is free again once its body is sent. Fresh
+    /// memory costs page faults worth the encryption.
+    benches: ArrayVec<BytesMut, BENCHES>,
 }
 
 impl SealingKey {
     fn new(key: &[u8; KEY_LEN], nonces: Nonces) -> Self {
-        Self { key: gcm(key), nonces, benches: Default::default(), next: 0 }
+        Self { key: gcm(key), nonces, benches: ArrayVec::new() }
     }
 
-    /// An empty buffer of this capacity: that of an earlier body if its bytes are not used any more.
+    /// An empty buffer of this capacity: that of an earlier body if one is free.
     pub(super) fn buffer(&mut self, capacity: usize) -> BytesMut {
-        if capacity > BENCH_LEN_MAX {
-            return BytesMut::with_capacity(capacity);
-        }
-        self.next = (self.next + 1) % BENCHES;
-        let bench = &mut self.benches[self.next];
-        bench.reserve(capacity);
-        std::mem::take(bench)
+        let free = self.benches.iter_mut().position(|bench| bench.try_reclaim(capacity));
+        free.map_or_else(|| BytesMut::with_capacity(capacity), |at| self.benches.remove(at))
     }
 
     /// Freezes what was sealed in a [`SealingKey::buffer`].
     pub(super) fn freeze(&mut self, mut sealed: BytesMut) -> Bytes {
         let body = sealed.split().freeze();
         if body.len() <= BENCH_LEN_MAX {
-            self.benches[self.next] = sealed;
+            if self.benches.is_full() {
+                self.benches.pop();
+            }
+            self.benches.insert(0, sealed);
         }
         body
     }
 
-    /// Gives up the buffer that is kept for the next body.
+    /// Gives up the buffers that are kept for later bodies.
     pub(super) fn release(&mut self) {
-        self.benches = Default::default();
+        self.benches.clear();
     }
 
     /// The frame format this key is for.
@@ -335,23 +335,51 @@ mod tests {
         }
     }
 
+    /// Takes a buffer of this length and gives it back as a body.
+    fn worked_on(key: &mut SealingKey, len: usize) -> Bytes {
+        let mut body = key.buffer(len);
+        body.resize(len, 0);
+        key.freeze(body)
+    }
+
     #[test]
     fn a_body_s_buffer_serves_the_next_one_when_its_bytes_are_sent() {
         let (mut key, _) = keys(Revision::Rev1);
-        let mut seal = |len: usize| {
-            let mut body = key.buffer(len);
-            body.resize(len, 0);
-            key.freeze(body)
-        };
-        let held: Vec<Bytes> = (0..BENCHES).map(|_| seal(64 << 10)).collect();
-        let places: Vec<_> = held.iter().map(|body| body.as_ptr()).collect();
-        assert_ne!(seal(64 << 10).as_ptr(), places[0], "the first is not sent yet");
-        drop(held);
-        assert_eq!(seal(60 << 10).as_ptr(), places[1]);
-        assert_eq!(seal(BENCH_LEN_MAX + 1).len(), BENCH_LEN_MAX + 1);
-        assert_eq!(seal(60 << 10).as_ptr(), places[2], "long ones have buffers of their own");
+        let held: Vec<Bytes> = (0..BENCHES).map(|_| worked_on(&mut key, 64 << 10)).collect();
+        let mut places: Vec<_> = held.iter().map(|body| body.as_ptr()).collect();
+        let other = worked_on(&mut key, 64 << 10);
+        assert!(!places.contains(&other.as_ptr()), "none of them is sent yet");
+        places[0] = other.as_ptr(); // kept instead of the oldest
+        drop((held, other));
+        let latest = worked_on(&mut key, 60 << 10);
+        assert_eq!(latest.as_ptr(), places[0]);
+        assert_eq!(worked_on(&mut key, 60 << 10).as_ptr(), places[BENCHES - 1]);
+        assert_eq!(
+            worked_on(&mut key, 60 << 10).as_ptr(),
+            places[BENCHES - 1],
+            "it is sent at once"
+        );
+    }
+
+    #[test]
+    fn long_and_released_buffers_are_not_kept() {
+        let (mut key, _) = keys(Revision::Rev1);
+        assert_eq!(worked_on(&mut key, BENCH_LEN_MAX + 1).len(), BENCH_LEN_MAX + 1);
+        assert!(key.benches.is_empty());
+        worked_on(&mut key, 60 << 10);
+        assert_eq!(key.benches.len(), 1);
         key.release();
-        assert!(key.benches.iter().all(|bench| bench.capacity() == 0));
+        assert!(key.benches.is_empty());
+    }
+
+    #[test]
+    fn buffers_that_are_too_short_make_room_for_longer_ones() {
+        let (mut key, _) = keys(Revision::Rev1);
+        let short: Vec<Bytes> = (0..BENCHES).map(|_| worked_on(&mut key, 4 << 10)).collect();
+        drop(short);
+        let long = worked_on(&mut key, 64 << 10).as_ptr();
+        assert_eq!(worked_on(&mut key, 64 << 10).as_ptr(), long);
+        assert_eq!(key.benches.len(), BENCHES);
     }
 
     #[test]

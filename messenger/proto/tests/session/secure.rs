@@ -100,6 +100,29 @@ fn a_client_logs_in_at_a_monitor_and_then_visits_a_service() {
     }
 }
 
+#[test]
+fn long_sealed_messages_share_a_gather_list_as_long_as_plain_ones_would() {
+    const LEN: usize = 64 << 10;
+    const STAGED: usize = 256 << 10;
+    let realm = Realm::new(&[Secure]);
+    for revision in REVISIONS {
+        let pair = Pair::new(Policy::lossy_client(), Policy::stateless_server());
+        let mut pair = secured(pair, &realm, revision).connect();
+        for tid in 0..8 {
+            pair.send(ALICE, Message::new(42).with_tid(tid).with_data(vec![tid as u8; LEN]));
+        }
+        let now = pair.now;
+        let gather = pair.session(ALICE).poll_transmit(now).unwrap();
+        let bodies = gather.slices().iter().filter(|slice| slice.len() > LEN).count();
+        assert_eq!(bodies, STAGED / LEN, "{revision:?}");
+        assert!(gather.len() < STAGED + LEN, "{} bytes are written ahead", gather.len());
+        pair.run();
+        assert_eq!(pair.received_tids(BOB), (0..8).collect::<Vec<_>>());
+        let whole = |message: &Message| message.data[..] == vec![message.header.tid as u8; LEN];
+        assert!(pair.slot(BOB).received.iter().all(whole), "{revision:?}");
+    }
+}
+
 /// Somebody of another name dials Bob from Alice's address: his session is none of theirs. Their slot.
 fn thief_stays_outside(pair: &mut Pair, realm: &Realm) -> usize {
     pair.edit(ALICE, |identity| {
