@@ -6,11 +6,15 @@
 //! ```
 //!
 //! Twice the same: a client that logged in by cephx sends messages over loopback, a few under way,
-//! and the server answers each with an empty one; two workers. One pair talks in crc mode, the other
-//! in secure mode; their rounds take turns, and each two give a ratio. Messages take turns with
-//! several buffers, for nobody sends the same bytes, warm in a cache, all the time. What is counted is
-//! the processor time of the whole process, the kernel's part included. Then the same for frames that
-//! are written and read again, without messengers and kernel.
+//! and the server answers each with an empty one. One pair talks in crc mode, the other in secure
+//! mode; their rounds take turns, and each two give a ratio. A round is short, so that both of one
+//! ratio meet the same machine, and who comes first alternates. Messages take turns with several
+//! buffers, for nobody sends the same bytes, warm in a cache, all the time. What is counted is the
+//! processor time of the whole process, the kernel's part included.
+//!
+//! Where the ends live makes a difference, so there is a line for each case: a worker for both ends,
+//! which never sleeps while there is work, and a worker an end, as on two hosts. The last line is
+//! frames that are written and read again, without messengers and kernel.
 
 #![expect(clippy::unwrap_used, reason = "a benchmark ends when something fails")]
 
@@ -43,19 +47,19 @@ const HEADER_LEN: usize = 41;
 fn main() {
     let options = Options::from_args();
     let modes = [ConnectionMode::Crc, ConnectionMode::Secure];
-    let scenes = modes.map(|mode| Scene::open(mode, options.buffers));
-    let messages = measure(&options, |mode| {
-        let begin = cpu_time();
-        scenes[mode].send(options.messages);
-        cpu_time() - begin
-    });
-    scenes.into_iter().for_each(Scene::close);
-    let frames = measure(&options, |mode| {
-        let begin = cpu_time();
-        write_and_read(modes[mode], &options);
-        cpu_time() - begin
-    });
-    report(&options, &[("messenger", messages), ("frames", frames)]);
+    let buffers = content(options.buffers);
+    let over_messengers = |place| {
+        let scenes = modes.map(|mode| Scene::open(mode, place, &buffers));
+        let times = measure(&options, |mode| scenes[mode].send(options.messages));
+        scenes.into_iter().for_each(Scene::close);
+        times
+    };
+    let shared = over_messengers(Place::SharedWorker);
+    let apart = over_messengers(Place::WorkerAnEnd);
+    let write_and_read = |mode: usize| write_and_read(modes[mode], &buffers, options.messages);
+    let frames = measure(&options, write_and_read);
+    let parts = [("shared worker", shared), ("a worker an end", apart), ("frames", frames)];
+    report(&options, &parts);
 }
 
 struct Options {
@@ -67,7 +71,7 @@ struct Options {
 
 impl Options {
     fn from_args() -> Self {
-        let (mut rounds, mut messages, mut buffers) = (11, 20_000, 64);
+        let (mut rounds, mut messages, mut buffers) = (101, 1000, 64);
         let (mut json, mut bench) = (false, false);
         let mut args = std::env::args().skip(1);
         while let Some(arg) = args.next() {
@@ -90,10 +94,27 @@ impl Options {
 }
 
 /// Microseconds a message in each round, in crc mode and in secure mode.
-fn measure(options: &Options, round: impl Fn(usize) -> f64) -> Vec<[f64; 2]> {
-    let _warm_up = [0, 1].map(&round);
-    let rounds = (0..options.rounds).map(|_| [0, 1].map(&round));
-    rounds.map(|times| times.map(|time| time / options.messages as f64 * 1e6)).collect()
+fn measure(options: &Options, work: impl Fn(usize)) -> Vec<[f64; 2]> {
+    let time = |mode| {
+        let begin = cpu_time();
+        work(mode);
+        (cpu_time() - begin) / options.messages as f64 * 1e6
+    };
+    let _warm_up = [0, 1].map(time);
+    let round = |index| {
+        let mut times = [0.0; 2];
+        let order = if index % 2 == 0 { [0, 1] } else { [1, 0] };
+        order.into_iter().for_each(|mode| times[mode] = time(mode));
+        times
+    };
+    (0..options.rounds).map(round).collect()
+}
+
+/// Which workers the two ends of a session have.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    SharedWorker,
+    WorkerAnEnd,
 }
 
 /// A server and a client with a session in one mode.
@@ -105,8 +126,9 @@ struct Scene {
 }
 
 impl Scene {
-    fn open(mode: ConnectionMode, buffers: usize) -> Self {
-        let net = Posix::new("127.0.0.1", 2);
+    fn open(mode: ConnectionMode, place: Place, buffers: &[Bytes]) -> Self {
+        let net = Posix::new("127.0.0.1", 1);
+        let other = (place == Place::WorkerAnEnd).then(|| Posix::new("127.0.0.1", 1));
         let now = SystemTime::UNIX_EPOCH.elapsed().unwrap();
         let key = Key::generate(now, &mut random);
         let mut keyring = Keyring::default();
@@ -124,11 +146,11 @@ impl Scene {
         start(&server, Arc::new(Answerer));
 
         let name = EntityName::new(EntityType::Client, EntityName::UNNUMBERED);
-        let client = net.messenger(End::Client, name, common::config());
+        let client = other.as_ref().unwrap_or(&net).messenger(End::Client, name, common::config());
         let secrets = Secrets::new(random).with_key(key, Services::NONE);
         client.set_auth(Auth::with_secrets(rules(), secrets)).unwrap();
         client.set_default_policy(Policy::lossy_client()).unwrap();
-        let sender = Arc::new(Sender { data: content(buffers), ..Sender::default() });
+        let sender = Arc::new(Sender { data: buffers.to_vec(), ..Sender::default() });
         start(&client, sender.clone());
         let options = messenger::ConnectOptions::default();
         let to_server = client.connect_to(EntityType::Mon, &server.addrs(), options).unwrap();
@@ -214,7 +236,7 @@ impl Dispatcher for Answerer {
 }
 
 /// Frames with a header and the data, written and read as transports do.
-fn write_and_read(mode: ConnectionMode, options: &Options) {
+fn write_and_read(mode: ConnectionMode, buffers: &[Bytes], messages: usize) {
     let wire = Wire { revision: Revision::Rev1, crc_data: true };
     let (mut encoder, mut decoder) = (Encoder::new(wire), Decoder::new(wire));
     if mode == ConnectionMode::Secure {
@@ -224,10 +246,9 @@ fn write_and_read(mode: ConnectionMode, options: &Options) {
         encoder.secure(secret.keys(Role::Client, wire.revision).unwrap().0);
         decoder.secure(secret.keys(Role::Server, wire.revision).unwrap().1);
     }
-    let (buffers, none) = (content(options.buffers), Bytes::new());
-    let header = buffers[0].slice(..HEADER_LEN);
+    let (header, none) = (buffers[0].slice(..HEADER_LEN), Bytes::new());
     let mut out = BytesMut::new();
-    for data in buffers.iter().cycle().take(options.messages) {
+    for data in buffers.iter().cycle().take(messages) {
         pass(&mut encoder, &mut decoder, &header, [&none, &none, data], &mut out).unwrap();
     }
 }
@@ -247,33 +268,33 @@ fn cpu_time() -> f64 {
     time.tv_sec as f64 + time.tv_nsec as f64 * 1e-9
 }
 
+/// The middle of some values, and between which two the middle half of them lies.
+fn quartiles(mut values: Vec<f64>) -> [f64; 3] {
+    values.sort_unstable_by(f64::total_cmp);
+    [1, 2, 3].map(|quarter| values[(values.len() - 1) * quarter / 4])
+}
+
 fn report(options: &Options, parts: &[(&str, Vec<[f64; 2]>)]) {
-    let sorted = |values: &mut Vec<f64>| {
-        values.sort_unstable_by(f64::total_cmp);
-        [values[0], values[values.len() / 2], values[values.len() - 1]]
-    };
     if !options.json {
         println!(
             "{LEN} B, {} messages a round, {} rounds; microseconds of processor time a message, \
-             median (least .. most)",
+             median (quartiles)",
             options.messages, options.rounds
         );
     }
     for (part, rounds) in parts {
-        let of = |mode: usize| sorted(&mut rounds.iter().map(|times| times[mode]).collect());
-        let ratios = sorted(&mut rounds.iter().map(|[crc, secure]| secure / crc).collect());
+        let [crc, secure] = [0, 1].map(|mode| quartiles(rounds.iter().map(|r| r[mode]).collect()));
+        let ratio = quartiles(rounds.iter().map(|[crc, secure]| secure / crc).collect());
         if options.json {
             println!(
-                "{{\"part\":\"{part}\",\"rounds\":{},\"crc_us\":{:.2?},\"secure_us\":{:.2?},\
-                 \"ratio\":{ratios:.3?}}}",
+                "{{\"part\":\"{part}\",\"rounds\":{},\"crc_us\":{crc:.2?},\
+                 \"secure_us\":{secure:.2?},\"ratio\":{ratio:.3?}}}",
                 options.rounds,
-                of(0),
-                of(1)
             );
             continue;
         }
         let show =
-            |[least, median, most]: [f64; 3]| format!("{median:.2} ({least:.2} .. {most:.2})");
-        println!("{part:>10}: crc {}, secure {}, ratio {}", show(of(0)), show(of(1)), show(ratios));
+            |[lower, median, upper]: [f64; 3]| format!("{median:.2} ({lower:.2} .. {upper:.2})");
+        println!("{part:>15}: crc {}, secure {}, ratio {}", show(crc), show(secure), show(ratio));
     }
 }
