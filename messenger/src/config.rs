@@ -387,8 +387,10 @@ pub struct NativeTable {
     pub congestion: Congestion,
     /// What a worker does when there is nothing to do.
     pub idle: Idle,
-    /// Longest sleep of `idle = "sleep"`.
-    pub idle_sleep_us: u64,
+    /// Silence after which `idle = "adaptive"` naps.
+    pub idle_spin_us: u64,
+    /// Its longest nap, which a packet that ends a silence may wait.
+    pub idle_nap_us: u64,
 }
 
 impl Default for NativeTable {
@@ -406,8 +408,9 @@ impl Default for NativeTable {
             user_timeout_ms: 60_000,
             clock_multiplier: native.clock_multiplier,
             congestion: Congestion::Reno,
-            idle: Idle::Yield,
-            idle_sleep_us: 50,
+            idle: Idle::Adaptive,
+            idle_spin_us: 1000,
+            idle_nap_us: 80,
         }
     }
 }
@@ -430,8 +433,9 @@ pub enum Idle {
     Spin,
     /// Lets other threads of its core run.
     Yield,
-    /// Sleeps, at most `idle_sleep_us` at a time.
-    Sleep,
+    /// Lets others run, and naps when nothing has happened for `idle_spin_us`, at most `idle_nap_us`
+    /// at a time.
+    Adaptive,
 }
 
 /// `[dpdk]`: the port under our own TCP/IP.

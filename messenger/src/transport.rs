@@ -215,7 +215,10 @@ fn native_config(table: &NativeTable) -> NativeConfig {
         idle: match table.idle {
             Idle::Spin => IdlePolicy::Spin,
             Idle::Yield => IdlePolicy::Yield,
-            Idle::Sleep => IdlePolicy::Sleep { max: Duration::from_micros(table.idle_sleep_us) },
+            Idle::Adaptive => IdlePolicy::Adaptive {
+                spin: Duration::from_micros(table.idle_spin_us),
+                nap: Duration::from_micros(table.idle_nap_us),
+            },
         },
         ..NativeConfig::default()
     }

@@ -41,6 +41,7 @@ use crate::wheel::{NEVER, Wheel};
 mod calls;
 mod config;
 mod counters;
+mod idle;
 mod life;
 mod observer;
 #[cfg(test)]
@@ -48,8 +49,10 @@ mod tests;
 mod upkeep;
 
 use config::Limits;
-pub use config::{Congestion, FLOWS_MAX, IdlePolicy, MTU_MIN, NativeConfig};
+pub use config::{Congestion, FLOWS_MAX, MTU_MIN, NativeConfig};
 use counters::Counts;
+pub use idle::IdlePolicy;
+use idle::Rest;
 
 /// Most bursts received in a turn.
 const BURSTS_PER_TURN: usize = 2;
@@ -59,8 +62,6 @@ const PARCELS_PER_TURN: usize = 2 * BURST_MAX;
 const TIMERS_PER_TICK: usize = 1024;
 /// Ticks between two looks at the link.
 const LINK_CHECK_TICKS: u64 = 100;
-/// Quiet turns after which [`IdlePolicy`] applies.
-const QUIET_TURNS: u32 = 64;
 /// Ticks a reset may wait for the device before the connection is dropped without.
 const LAST_WORD_TICKS: u64 = 100;
 
@@ -121,8 +122,7 @@ pub struct NativeWorker<D: PacketDevice> {
     ports: Ports,
     sockets: SocketOptions,
     limits: Limits,
-    idle: IdlePolicy,
-    quiet_turns: u32,
+    idle: Rest,
 
     /// Connections the application waits for.
     opening: BTreeSet<u32>,
@@ -198,8 +198,12 @@ impl<D: PacketDevice> EventDriver for NativeWorker<D> {
         }
         self.wire.flush(now);
         is_active |= self.report(ready);
-        self.counts.idle_turns += u64::from(!is_active);
-        self.rest(is_active, now, deadline);
+        if is_active {
+            self.idle.disturb();
+        } else {
+            self.counts.idle_turns += 1;
+            self.idle.after_quiet_turn(now, deadline);
+        }
         Ok(())
     }
 
@@ -208,7 +212,7 @@ impl<D: PacketDevice> EventDriver for NativeWorker<D> {
     }
 
     fn waker(&self) -> Waker {
-        Waker::noop()
+        self.idle.waker()
     }
 }
 
@@ -234,8 +238,7 @@ impl<D: PacketDevice> NativeWorker<D> {
             ports,
             sockets: config.sockets(),
             limits: config.limits(),
-            idle: config.idle,
-            quiet_turns: 0,
+            idle: Rest::new(config.idle),
             opening: BTreeSet::new(),
             touched: VecDeque::new(),
             news: Vec::new(),

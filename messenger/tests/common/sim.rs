@@ -55,7 +55,7 @@ pub fn native_config(end: End) -> NativeConfig {
         addrs: vec![IpCidr::new(ip(end).into(), 24)],
         time_wait: Duration::from_millis(100),
         clock_multiplier: 20, // both ends acknowledge at once
-        idle: IdlePolicy::Sleep { max: Duration::from_micros(100) },
+        idle: IdlePolicy::Adaptive { spin: Duration::ZERO, nap: Duration::from_micros(100) },
         ..NativeConfig::default()
     }
 }

@@ -18,6 +18,7 @@ use crate::stack::{
 
 impl<D: PacketDevice> Worker for NativeWorker<D> {
     fn start(&mut self) -> io::Result<()> {
+        self.idle.start();
         self.wire.device_mut().start()
     }
 
@@ -233,7 +234,7 @@ impl<D: PacketDevice> Worker for NativeWorker<D> {
     fn flush(&mut self, now: Instant) -> io::Result<()> {
         let at = self.wire.clock.at(now);
         if self.send_touched(at) {
-            self.quiet_turns = 0;
+            self.idle.disturb();
         }
         self.wire.flush(now);
         Ok(())
@@ -276,6 +277,7 @@ impl<D: PacketDevice> Worker for NativeWorker<D> {
             ("flows_in_use", self.flows.len() as u64),
             ("time_wait_in_use", self.time_wait.len() as u64),
             ("timers_in_use", self.wheel.len() as u64),
+            ("naps", self.idle.naps()),
             ("frames_in_use", self.wire.device().frames_in_use()),
         ]);
         counters.extend(front.counters());

@@ -8,6 +8,7 @@ use std::time::Duration;
 use smoltcp::socket::tcp::CongestionControl;
 use smoltcp::wire::IpCidr;
 
+use super::IdlePolicy;
 use crate::clock::Clock;
 use crate::conn::{BUFFER_MIN, SocketOptions, rx_capacity};
 use crate::device::DeviceInfo;
@@ -108,21 +109,6 @@ pub enum Congestion {
     /// A congestion window after Reno (RFC 5681).
     #[default]
     Reno,
-}
-
-/// What a worker does after a number of turns in which nothing happened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum IdlePolicy {
-    /// Polls on: least latency, a whole core.
-    Spin,
-    /// Lets another thread run that waits for this core, if there is one.
-    #[default]
-    Yield,
-    /// Sleeps at most this long at a time. Above 100 µs the latency shows.
-    Sleep {
-        /// Longest sleep.
-        max: Duration,
-    },
 }
 
 impl NativeConfig {

@@ -1,11 +1,11 @@
-//! What time brings: timers, the link, silent neighbours; and what to do when it brings nothing.
+//! What time brings: timers, the link, silent neighbours.
 
 use std::net::IpAddr;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use smoltcp::socket::tcp::State;
 
-use super::{IdlePolicy, LINK_CHECK_TICKS, NativeWorker, QUIET_TURNS, TIMERS_PER_TICK};
+use super::{LINK_CHECK_TICKS, NativeWorker, TIMERS_PER_TICK};
 use crate::clock::Moment;
 use crate::conn::{Fault, Phase};
 use crate::device::PacketDevice;
@@ -114,24 +114,6 @@ impl<D: PacketDevice> NativeWorker<D> {
         let failed: Vec<_> = self.opening.iter().copied().filter(is_behind).collect();
         for slot in failed {
             self.fail(slot, Fault::Unreachable);
-        }
-    }
-
-    /// What [`IdlePolicy`] says, after a number of turns in which nothing happened.
-    pub(super) fn rest(&mut self, is_active: bool, now: Instant, deadline: Option<Instant>) {
-        self.quiet_turns = if is_active { 0 } else { self.quiet_turns.saturating_add(1) };
-        if self.quiet_turns < QUIET_TURNS {
-            return;
-        }
-        match self.idle {
-            IdlePolicy::Spin => {}
-            IdlePolicy::Yield => std::thread::yield_now(),
-            IdlePolicy::Sleep { max } => {
-                let left = deadline.map_or(max, |deadline| deadline.saturating_duration_since(now));
-                if left > Duration::ZERO {
-                    std::thread::sleep(left.min(max));
-                }
-            }
         }
     }
 }
