@@ -7,7 +7,8 @@
 //!   kernel-epoll, kernel-spin  bare frames over kernel TCP, loopback: the yardstick
 //! ```
 //!
-//! With `@FILE` behind its name a pair takes that configuration at both ends.
+//! With `@FILE` behind its name a pair takes that configuration at both ends. Without, links in
+//! shared memory have frames and socket buffers as large as the loopback of the kernel has them.
 
 use std::fmt;
 use std::fs::File;
@@ -33,6 +34,18 @@ const PREFIX: u8 = 24;
 const PORT: u16 = 6800;
 /// The kernel's name of the tap; namespaces keep it from meeting another.
 const TAP: &str = "msgr-tap";
+/// How both ends of a link in shared memory are set: it loses nothing, and its frames may be long.
+const SHARED_MEMORY: &str = "\
+ms_async_op_threads = 1
+
+[dpdk]
+mtu = 9000
+
+[native]
+rx_buffer_bytes = 1048575
+tx_buffer_bytes = 1048576
+congestion = \"none\"
+";
 /// MTU of Ethernet; memif buffers have to be asked for above it.
 const ETHERNET_MTU: u16 = 1500;
 /// Bytes of a memif buffer beyond the MTU: Ethernet and VLAN headers, and some headroom.
@@ -185,7 +198,7 @@ impl Spec {
                 flags(&["--stack", "dpdk", "--vdev", &vdev, "--addr", &addr])
             }
         };
-        if let Some(file) = &self.config {
+        if let Some(file) = self.config_file(scratch)? {
             flags.extend(["--config".to_owned(), file.display().to_string()]);
         }
         Ok(flags)
@@ -194,11 +207,12 @@ impl Spec {
     fn vdev(&self, end: End, scratch: &ScratchDir) -> Result<String> {
         let socket = scratch.join("wire.sock");
         let socket = socket.display();
-        let workers = u8::from(self.file()?.ms_async_op_threads);
+        let config = self.file(scratch)?;
+        let workers = u8::from(config.ms_async_op_threads);
         Ok(match (self.wire, end) {
             (Wire::Memif, _) => {
                 let role = if end == End::Server { "server" } else { "client" };
-                let jumbo = match self.file()?.dpdk.mtu {
+                let jumbo = match config.dpdk.mtu {
                     mtu if mtu > ETHERNET_MTU => format!(",bsize={}", mtu + MEMIF_EXTRA),
                     _ => String::new(),
                 };
@@ -220,11 +234,20 @@ impl Spec {
     }
 
     /// What both ends are configured with, flags apart.
-    fn file(&self) -> Result<Config> {
-        let mut flags = vec!["--workers".to_owned(), "1".to_owned()];
-        if let Some(file) = &self.config {
-            flags = vec!["--config".to_owned(), file.display().to_string()];
-        }
+    fn file(&self, scratch: &ScratchDir) -> Result<Config> {
+        let flags = match self.config_file(scratch)? {
+            Some(file) => ["--config".to_owned(), file.display().to_string()],
+            None => ["--workers".to_owned(), "1".to_owned()],
+        };
         crate::options::config_of(&flags)
+    }
+
+    fn config_file(&self, scratch: &ScratchDir) -> Result<Option<PathBuf>> {
+        if self.config.is_some() || !matches!(self.wire, Wire::Memif | Wire::Vhost) {
+            return Ok(self.config.clone());
+        }
+        let file = scratch.join("shared-memory.toml");
+        std::fs::write(&file, SHARED_MEMORY).context("cannot write the configuration")?;
+        Ok(Some(file))
     }
 }
