@@ -90,6 +90,8 @@ fn every_kind_of_message_goes_over_the_messenger_and_the_yardstick() {
                 "8",
                 "--connections",
                 "6",
+                "--idle-connections",
+                "3",
                 "--size",
                 "0:1,20000:1",
             ]);

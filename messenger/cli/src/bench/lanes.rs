@@ -135,6 +135,7 @@ mod tests {
             kind: Kind::Echo,
             sizes: "64".parse().unwrap(),
             connections: 5,
+            idle_connections: 0,
             pace: Pace::Closed { depth: 2, think_time_s: 0.0 },
             warmup_s: 0.0,
             duration_s: 1.0,

@@ -68,6 +68,9 @@ pub(crate) struct LoadArgs {
     /// Connections; messages take them in turn
     #[arg(long, value_name = "N", default_value_t = 1)]
     connections: usize,
+    /// Further connections, on which nothing is sent
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    idle_connections: usize,
     /// Closed loop: rest between a reply and the next message
     #[arg(long, value_name = "SECONDS", default_value = "0", value_parser = parse_seconds,
           conflicts_with = "rate")]
@@ -95,6 +98,8 @@ pub(crate) struct Load {
     pub(crate) kind: Kind,
     pub(crate) sizes: SizeMix,
     pub(crate) connections: usize,
+    #[serde(default)] // reports of before have none
+    pub(crate) idle_connections: usize,
     pub(crate) pace: Pace,
     pub(crate) warmup_s: f64,
     pub(crate) duration_s: f64,
@@ -111,12 +116,15 @@ pub(crate) enum Pace {
 
 impl LoadArgs {
     pub(crate) fn load(&self) -> Result<Load> {
-        let Self { depth, connections, rate, duration, .. } = *self;
+        let Self { depth, connections, idle_connections, rate, duration, .. } = *self;
         if depth == 0 || depth > DEPTH_MAX {
             bail!("--depth is 1 to {DEPTH_MAX}");
         }
         if connections == 0 || connections > CONNECTIONS_MAX {
             bail!("--connections is 1 to {CONNECTIONS_MAX}");
+        }
+        if idle_connections > CONNECTIONS_MAX - connections {
+            bail!("--connections and --idle-connections together are at most {CONNECTIONS_MAX}");
         }
         if depth * connections > UNDER_WAY_MAX {
             bail!("--depth times --connections is at most {UNDER_WAY_MAX}");
@@ -135,6 +143,7 @@ impl LoadArgs {
             kind: self.kind,
             sizes: self.size.clone(),
             connections,
+            idle_connections,
             pace,
             warmup_s: self.warmup.as_secs_f64(),
             duration_s: duration.as_secs_f64(),
@@ -163,6 +172,11 @@ impl Load {
         Duration::from_secs_f64(self.duration_s)
     }
 
+    /// Connections with and without messages.
+    pub(crate) fn all_connections(&self) -> usize {
+        self.connections + self.idle_connections
+    }
+
     /// The flags that ask for this load.
     pub(crate) fn flags(&self) -> Vec<String> {
         let kind = self.kind.to_possible_value().map_or_else(String::new, |v| v.get_name().into());
@@ -170,6 +184,7 @@ impl Load {
             ("--kind", kind),
             ("--size", self.sizes.to_string()),
             ("--connections", self.connections.to_string()),
+            ("--idle-connections", self.idle_connections.to_string()),
             ("--warmup", self.warmup_s.to_string()),
             ("--duration", self.duration_s.to_string()),
             ("--seed", self.seed.to_string()),
@@ -197,6 +212,9 @@ impl fmt::Display for Load {
             Kind::Stream => "stream",
         };
         write!(f, "{kind} of {} B, {} connection(s), ", self.sizes, self.connections)?;
+        if self.idle_connections > 0 {
+            write!(f, "{} idle ones beside, ", self.idle_connections)?;
+        }
         match self.pace {
             Pace::Closed { depth, think_time_s } => {
                 write!(f, "closed loop of depth {depth}")?;
@@ -349,6 +367,7 @@ mod tests {
             &["--rate", "nan"],
             &["--duration", "0"],
             &["--connections", "0"],
+            &["--idle-connections", "100000"],
         ] {
             let line = Line::try_parse_from(["bench"].iter().chain(args)).unwrap();
             assert!(line.load.load().is_err(), "{args:?}");

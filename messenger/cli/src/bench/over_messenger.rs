@@ -82,7 +82,8 @@ impl OverMessenger {
             ConnectOptions { anonymous: true, ..ConnectOptions::default() },
         );
         let connect = |_| messenger.connect_to(EntityType::Osd, &target, options);
-        let connections = (0..load.connections).map(connect).collect::<Result<Vec<_>, _>>()?;
+        let connections =
+            (0..load.all_connections()).map(connect).collect::<Result<Vec<_>, _>>()?;
         let _ = shared.connections.set(connections);
         Ok(Self { messenger, shared, answers, clock: None })
     }
@@ -158,7 +159,7 @@ impl Shared {
         let Some(connections) = self.connections.get().filter(|_| self.kind == Kind::Stream) else {
             return;
         };
-        for index in (lane..connections.len()).step_by(self.lanes.count()) {
+        for index in (lane..self.leaving.len()).step_by(self.lanes.count()) {
             let mut leaving = lock(&self.leaving[index]);
             let queued = connections[index].outgoing().0;
             while leaving.len() > queued

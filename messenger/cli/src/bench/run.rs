@@ -215,8 +215,8 @@ impl<'a> Course<'a> {
     /// Waits for the connections, and lets the messages leave.
     fn begin(&mut self, mut pair: Option<&mut Pair>, stop: &Stop) -> Result<()> {
         let deadline = Instant::now() + self.args.patience;
-        while self.client.connected() < self.load.connections {
-            let (have, want) = (self.client.connected(), self.load.connections);
+        while self.client.connected() < self.load.all_connections() {
+            let (have, want) = (self.client.connected(), self.load.all_connections());
             if let Some(why) = self.trouble(pair.as_deref_mut()) {
                 bail!("{why} ({have} of {want} connections were there)");
             }

@@ -2,7 +2,16 @@ use super::*;
 
 fn load(pace: Pace, sizes: &str, connections: usize) -> Load {
     let sizes = sizes.parse().unwrap();
-    Load { kind: Kind::Echo, sizes, connections, pace, warmup_s: 1.0, duration_s: 5.0, seed: 1 }
+    Load {
+        kind: Kind::Echo,
+        sizes,
+        connections,
+        idle_connections: 0,
+        pace,
+        warmup_s: 1.0,
+        duration_s: 5.0,
+        seed: 1,
+    }
 }
 
 fn closed(depth: usize, think_time_s: f64) -> Pace {

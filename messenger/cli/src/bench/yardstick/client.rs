@@ -33,6 +33,8 @@ const EVENTS: usize = 256;
 pub(crate) struct Client {
     lanes: Arc<Lanes>,
     connected: usize,
+    /// Open, and nothing more.
+    _idle: Vec<TcpStream>,
     /// A connection of its own for questions.
     control: TcpStream,
     loading: Option<Loading>,
@@ -59,6 +61,7 @@ impl Client {
             poll.registry().register(&mut socket, Token(index), interest)?;
             links.push(Link::new(socket)?);
         }
+        let idle = (0..load.idle_connections).map(|_| dial()).collect::<Result<_>>()?;
         let control = dial()?;
         control.set_read_timeout(Some(ANSWER_PATIENCE))?;
         let loading = Loading {
@@ -72,8 +75,8 @@ impl Client {
             links,
             lanes: Arc::clone(&lanes),
         };
-        let connected = load.connections;
-        Ok(Self { lanes, connected, control, loading: Some(loading), thread: None })
+        let connected = load.all_connections();
+        Ok(Self { lanes, connected, _idle: idle, control, loading: Some(loading), thread: None })
     }
 }
 
