@@ -459,6 +459,9 @@ pub struct DpdkTable {
     pub tx_descriptors: u16,
     /// Longest IP packet.
     pub mtu: u16,
+    /// The link is memory that two processes of this machine share (`net_memif`, `net_vhost`): no
+    /// checksums of IP and TCP, at both ends. Those of messages stay.
+    pub lossless_memory: bool,
     /// How long the calling end of a software link waits for the other end.
     pub peer_wait_ms: u64,
     /// Further arguments of EAL.
@@ -485,6 +488,7 @@ impl Default for DpdkTable {
             rx_descriptors: 512,
             tx_descriptors: 512,
             mtu: 1500,
+            lossless_memory: false,
             peer_wait_ms: 5000,
             eal_args: Vec::new(),
             capture: PathBuf::new(),
@@ -596,6 +600,10 @@ impl Config {
                 self.ms_type != MsType::Dpdk
                     || self.dpdk.vdev.is_empty() != self.dpdk.port.is_empty(),
                 "dpdk.vdev or dpdk.port, one of them, must be set for ms_type = \"async+dpdk\"",
+            ),
+            (
+                !self.dpdk.lossless_memory || self.dpdk.port.is_empty(),
+                "dpdk.lossless_memory is for a dpdk.vdev: a card's frames cross a cable",
             ),
         ];
         match rules.iter().find(|(holds, _)| !holds) {
@@ -777,6 +785,7 @@ mod tests {
             ("accepting_bytes = 65535", "accepting_bytes"),
             ("ms_type = \"async+dpdk\"", "native.addrs"),
             ("ms_type = \"async+dpdk\"\nnative.addrs = [\"10.0.0.1/8\"]", "dpdk.port"),
+            ("dpdk.lossless_memory = true\ndpdk.port = \"0000:01:00.0\"", "lossless_memory"),
             ("posix.driver = \"iocp\"", "iocp"),
             ("native.idle = \"doze\"", "doze"),
             ("[native]\naddrs = [\"10.0.0.1\"]", "10.0.0.1"),

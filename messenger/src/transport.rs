@@ -183,6 +183,7 @@ mod dpdk {
                 peer_wait: Duration::from_millis(table.peer_wait_ms),
                 ..PortConfig::default()
             },
+            lossless_memory: table.lossless_memory,
             ..DpdkConfig::new(source)
         };
         let mut devices = netstack::device::dpdk::open(&config).map_err(io::Error::other)?;

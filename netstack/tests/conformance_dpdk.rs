@@ -113,6 +113,8 @@ fn borrow(vdev: &str, queues: u16) -> Vec<Borrowed> {
     if ours.is_empty() {
         let mut config = DpdkConfig::new(PortSource::Vdev(vdev.parse().unwrap()));
         config.port.queues = queues;
+        // So both kinds of links are seen: with checksums of TCP and without.
+        config.lossless_memory = queues > 1;
         ours = open(&config).unwrap_or_else(|error| panic!("{vdev} does not come up: {error}"));
     }
     ours.sort_by_key(|device| device.info().queue);

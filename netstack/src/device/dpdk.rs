@@ -7,7 +7,7 @@
 //! ```
 //!
 //! **Checksums.** Nothing is left for the device to compute when sending: full checksums are on
-//! every wire. When receiving, hardware ports may verify them; software devices are not asked,
+//! every wire, unless both ends agree that theirs is memory. When receiving, hardware ports may verify them; software devices are not asked,
 //! for what they report is the word of a peer process.
 
 use std::cell::Cell;
@@ -56,13 +56,16 @@ pub struct DpdkConfig {
     pub port: PortConfig,
     /// Packet buffers for all queues. `None`: as many as the rings, caches and workers can hold.
     pub mbufs: Option<u32>,
+    /// See [`DeviceInfo::lossless_memory`]: the link is memory of this machine, and both ends do
+    /// without checksums of IP and TCP.
+    pub lossless_memory: bool,
 }
 
 impl DpdkConfig {
     /// A port with one queue pair and everything else as is usual.
     pub fn new(source: PortSource) -> Self {
         let (eal, port) = (EalOptions::default(), PortConfig::default());
-        Self { eal, source, port, mbufs: None }
+        Self { eal, source, port, mbufs: None, lossless_memory: false }
     }
 
     /// The pool this port needs, so that full rings and caches never starve a worker.
@@ -98,7 +101,7 @@ pub fn open(config: &DpdkConfig) -> Result<Vec<DpdkDevice>, Error> {
     let pool = Mempool::new(&eal, pool_config)?;
     let (port, queues) = Port::open(&eal, &config.source, &pool, &config.port)?;
     let device = |queues: QueuePair| DpdkDevice {
-        info: device_info(port.info(), queues.rx.index()),
+        info: device_info(config, port.info(), queues.rx.index()),
         port: port.clone(),
         queues,
         eal: eal.clone(),
@@ -107,7 +110,7 @@ pub fn open(config: &DpdkConfig) -> Result<Vec<DpdkDevice>, Error> {
     Ok(queues.into_iter().map(device).collect())
 }
 
-fn device_info(port: &PortInfo, queue: u16) -> DeviceInfo {
+fn device_info(config: &DpdkConfig, port: &PortInfo, queue: u16) -> DeviceInfo {
     DeviceInfo {
         name: port.name.clone(),
         mac: EthernetAddress(port.mac),
@@ -115,7 +118,7 @@ fn device_info(port: &PortInfo, queue: u16) -> DeviceInfo {
         queue,
         queues: port.queues,
         rss: port.rss.clone().map(|rss| Rss { key: rss.key, table: rss.table }),
-        lossless_memory: false,
+        lossless_memory: config.lossless_memory,
     }
 }
 
