@@ -26,7 +26,7 @@ use crate::bench::load::{Kind, Load};
 use crate::bench::server::{Answer, Question, msg_kind, msg_type};
 use crate::ping::pattern;
 
-/// How soon a message that found no room is tried again.
+/// How soon a message, or a connection, that found no room is tried again.
 const RETRY_AFTER: Duration = Duration::from_millis(1);
 /// The longest the clock's thread sleeps.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -81,7 +81,12 @@ impl OverMessenger {
             EntityAddrVec::from(target),
             ConnectOptions { anonymous: true, ..ConnectOptions::default() },
         );
-        let connect = |_| messenger.connect_to(EntityType::Osd, &target, options);
+        let connect = |_| loop {
+            match messenger.connect_to(EntityType::Osd, &target, options) {
+                Err(messenger::Error::Busy) => std::thread::sleep(RETRY_AFTER),
+                done => break done,
+            }
+        };
         let connections =
             (0..load.all_connections()).map(connect).collect::<Result<Vec<_>, _>>()?;
         let _ = shared.connections.set(connections);
