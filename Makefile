@@ -60,7 +60,9 @@ interop: setup ## sessions with an independent speaker of the protocol: make int
 fuzz: setup ## every fuzz target for FUZZ_SECONDS each
 	FUZZ_SECONDS=$(FUZZ_SECONDS) HOST=$(HOST) FUZZ_FLAGS='$(FUZZ_FLAGS)' CARGO=$(CARGO) .ci/fuzz
 
-bench: setup ## ns per transaction of the native worker; what a stalled reader and secure mode cost
+bench: setup ## everything in docs/performance.md, and its table anew (half an hour, a machine at rest)
+	$(CARGO) build --release --package msgr
+	@.ci/performance
 	$(CARGO) bench --package netstack --no-default-features --bench native_worker
 	$(CARGO) bench --package messenger --no-default-features --bench stalled_reader
 	$(CARGO) bench --package messenger --no-default-features --bench secure_cost
