@@ -64,6 +64,7 @@ bench: setup ## everything in docs/performance.md, and its table anew (half an h
 	$(CARGO) build --release --package msgr
 	@.ci/performance
 	$(CARGO) bench --package netstack --no-default-features --bench native_worker
+	$(CARGO) bench --package netstack --no-default-features --bench loss
 	$(CARGO) bench --package messenger --no-default-features --bench stalled_reader
 	$(CARGO) bench --package messenger --no-default-features --bench secure_cost
 

@@ -6,6 +6,14 @@ use smoltcp::time::Instant as TcpInstant;
 
 use crate::wheel::TICK;
 
+/// Microseconds in a tick of the wheel for repairs: less than a round trip in most networks.
+const FINE_TICK_US: u64 = 64;
+
+/// The first fine tick at or after a time in microseconds.
+pub(crate) fn fine_tick_of(micros: u64) -> u64 {
+    micros.div_ceil(FINE_TICK_US)
+}
+
 /// One point in time in its three forms.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Moment {
@@ -15,6 +23,8 @@ pub(crate) struct Moment {
     pub(crate) micros: u64,
     /// As the timer wheel counts it.
     pub(crate) tick: u64,
+    /// As the wheel for repairs counts it.
+    pub(crate) fine_tick: u64,
     /// As smoltcp is shown it.
     pub(crate) tcp: TcpInstant,
 }
@@ -45,8 +55,14 @@ impl Clock {
             wall: now,
             micros,
             tick: micros / TICK.as_micros() as u64,
+            fine_tick: micros / FINE_TICK_US,
             tcp: TcpInstant::from_micros((micros * u64::from(self.speed)) as i64),
         }
+    }
+
+    /// When fine tick `tick` begins; `None` before the first moment.
+    pub(crate) fn time_of_fine(&self, tick: u64) -> Option<Instant> {
+        self.epoch?.checked_add(Duration::from_micros(tick.checked_mul(FINE_TICK_US)?))
     }
 
     /// When tick `tick` begins; `None` before the first moment.

@@ -15,11 +15,11 @@ use std::time::Duration;
 
 use slab::Slab;
 use smoltcp::iface::{SocketHandle, SocketSet};
-use smoltcp::socket::tcp::{CongestionControl, Socket, SocketBuffer, State};
+use smoltcp::socket::tcp::{Socket, SocketBuffer, State};
 
 use crate::flow::FlowKey;
 use crate::listen::LISTENERS_MAX;
-use crate::round_trip::RoundTrip;
+use crate::recovery::{Recovery, RecoveryOptions};
 use crate::stack::{Readiness, SocketError, SocketId};
 use crate::time_wait::LastAck;
 use crate::wheel::NEVER;
@@ -51,7 +51,7 @@ pub(crate) struct SocketOptions {
     pub(crate) tx_bytes: usize,
     pub(crate) keepalive: Option<Duration>,
     pub(crate) user_timeout: Option<Duration>,
-    pub(crate) congestion: CongestionControl,
+    pub(crate) recovery: RecoveryOptions,
 }
 
 impl SocketOptions {
@@ -64,7 +64,6 @@ impl SocketOptions {
         // One ACK per turn comes from sending per turn, and the caller gathers small writes.
         socket.set_ack_delay(None);
         socket.set_nagle_enabled(false);
-        socket.set_congestion_control(self.congestion);
         socket.set_keep_alive(self.keepalive.map(Into::into));
         socket.set_timeout(self.user_timeout.map(Into::into));
         socket
@@ -114,7 +113,7 @@ impl Fault {
 #[repr(C, align(128))]
 pub(crate) struct Conn {
     pub(crate) key: FlowKey,
-    pub(crate) round_trip: RoundTrip,
+    pub(crate) recovery: Box<Recovery>,
     /// The tick the timer wheel will call at; it may be too early, never too late.
     pub(crate) armed: u64,
     pub(crate) generation: u32,
@@ -134,10 +133,6 @@ pub(crate) struct Conn {
     /// What we have said. Nothing: segments are not for the socket yet, because smoltcp does not
     /// survive a SYN that arrives before our own was sent.
     pub(crate) last: Option<LastAck>,
-    /// The first sequence number of ours that the peer has not acknowledged, as far as seen.
-    pub(crate) snd_una: u32,
-    /// The window in the peer's last segment, not scaled.
-    pub(crate) peer_window: u16,
     /// Slot of the listener, while it is the listener's.
     pub(crate) listener: u16,
     pub(crate) fault: Option<Fault>,
@@ -163,9 +158,16 @@ impl Conn {
         self.set.get_mut(SocketHandle::default())
     }
 
-    /// The set the socket is alone in, and what it has said.
-    pub(crate) fn set_and_last(&mut self) -> (&mut SocketSet<'static>, &mut Option<LastAck>) {
-        (&mut self.set, &mut self.last)
+    /// The set the socket is alone in, what it has said, and what is done about losses.
+    pub(crate) fn parts(
+        &mut self,
+    ) -> (&mut SocketSet<'static>, &mut Option<LastAck>, &mut Recovery) {
+        (&mut self.set, &mut self.last, &mut self.recovery)
+    }
+
+    /// Bytes that the application has given and that were never sent.
+    pub(crate) fn unsent(&self) -> usize {
+        self.socket().send_queue().saturating_sub(self.recovery.kept())
     }
 
     /// Throws away what was received: nobody will read it. A peer that goes on sending when
@@ -176,11 +178,6 @@ impl Conn {
         if socket.state() == State::FinWait2 {
             socket.abort();
         }
-    }
-
-    /// Bytes, and a SYN or FIN, that are sent and not acknowledged.
-    pub(crate) fn unacked(&self) -> u32 {
-        self.last.map_or(0, |last| last.snd_nxt.wrapping_sub(self.snd_una))
     }
 
     /// What the application is told of: only its own connections.
@@ -211,6 +208,7 @@ impl Conn {
             time.map_or(0, |time| time.total_micros() as usize)
         };
         self.key.remote_ip as usize
+            ^ self.recovery.warm()
             ^ socket.send_queue()
             ^ socket.recv_queue()
             ^ socket.send_capacity()
@@ -262,7 +260,13 @@ impl ConnTable {
     }
 
     /// Adds a connection, see [`ConnTable::is_full`].
-    pub(crate) fn add(&mut self, key: FlowKey, phase: Phase, socket: Socket<'static>) -> u32 {
+    pub(crate) fn add(
+        &mut self,
+        key: FlowKey,
+        phase: Phase,
+        socket: Socket<'static>,
+        recovery: RecoveryOptions,
+    ) -> u32 {
         let entry = self.conns.vacant_entry();
         let slot = entry.key();
         if slot == self.generations.len() {
@@ -275,7 +279,7 @@ impl ConnTable {
         set.add(socket);
         entry.insert(Conn {
             key,
-            round_trip: RoundTrip::default(),
+            recovery: Box::new(Recovery::new(recovery)),
             armed: NEVER,
             generation: self.generations[slot],
             phase,
@@ -286,8 +290,6 @@ impl ConnTable {
             due: NEVER,
             deadline: NEVER,
             last: None,
-            snd_una: 0,
-            peer_window: 0,
             listener: 0,
             fault: None,
             wants_room: false,
@@ -347,6 +349,7 @@ pub(crate) fn conn_slot(id: SocketId) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::native::Congestion;
 
     #[test]
     fn receive_capacities_are_ones_that_no_peer_can_overrun() {
@@ -368,15 +371,23 @@ mod tests {
             tx_bytes: 4096,
             keepalive: None,
             user_timeout: None,
-            congestion: CongestionControl::None,
+            recovery: RecoveryOptions {
+                congestion: Congestion::None,
+                rto_min: Duration::from_millis(5),
+                mss: 1460,
+            },
         };
         let addr = SocketAddr::from(([10, 0, 0, 1], 1));
         let mut table = ConnTable::new(1);
-        let slot = table.add(FlowKey::new(addr, addr), Phase::Open, options.socket());
+        let add = |table: &mut ConnTable| {
+            let key = FlowKey::new(addr, addr);
+            table.add(key, Phase::Open, options.socket(), options.recovery)
+        };
+        let slot = add(&mut table);
         let first = table.id(slot);
         assert!(table.is_full());
         table.remove(slot);
-        assert_eq!(table.add(FlowKey::new(addr, addr), Phase::Open, options.socket()), slot);
+        assert_eq!(add(&mut table), slot);
         assert_ne!(table.id(slot), first);
         assert_eq!(conn_slot(first), slot);
     }

@@ -5,6 +5,7 @@
 //!     posix    the kernel's sockets                    knows no packets
 //!     native   our own TCP, one worker per queue       knows no device
 //!       conn, listen, time_wait, flow, wheel, ports    a worker's tables
+//!       recovery losses, and how much is on its way    sends nothing itself
 //!       clock    time as smoltcp and the wheel see it
 //!       steer    frames that arrived at a sibling      the only thing workers share
 //!       phy      smoltcp's interface                   the only TCP state machine
@@ -30,7 +31,7 @@ mod listen;
 mod neighbor;
 mod phy;
 mod ports;
-mod round_trip;
+mod recovery;
 mod steer;
 mod time_wait;
 mod wheel;

@@ -44,6 +44,7 @@ mod counters;
 mod idle;
 mod life;
 mod observer;
+mod repair;
 #[cfg(test)]
 mod tests;
 mod upkeep;
@@ -119,6 +120,8 @@ pub struct NativeWorker<D: PacketDevice> {
     listeners: ListenTable,
     time_wait: TimeWaitTable,
     wheel: Wheel,
+    /// For losses; in fine ticks.
+    repairs: Wheel,
     ports: Ports,
     sockets: SocketOptions,
     limits: Limits,
@@ -133,6 +136,7 @@ pub struct NativeWorker<D: PacketDevice> {
 
     /// The tick of the last turn.
     tick: u64,
+    fine_tick: u64,
     link_is_up: bool,
     next_link_check: u64,
     counts: Counts,
@@ -191,6 +195,10 @@ impl<D: PacketDevice> EventDriver for NativeWorker<D> {
         is_active |= self.take_parcels(at);
         is_active |= self.take_own(at);
         is_active |= self.receive(at);
+        if self.fine_tick != at.fine_tick {
+            self.fine_tick = at.fine_tick;
+            self.on_fine_tick(at);
+        }
         if self.tick != at.tick {
             let last_tick = std::mem::replace(&mut self.tick, at.tick);
             self.count_zero_windows(last_tick, at.tick);
@@ -226,6 +234,7 @@ impl<D: PacketDevice> NativeWorker<D> {
         let front = Front::new(&config.front(device.info())?)
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
         let ports = Ports::new(&config.ephemeral_ports, seed, device.info());
+        let mtu = device.info().mtu;
         let flows_max = config.max_connections + config.max_time_wait.max(1);
         Ok(Self {
             wire: Wire::new(device, front, config.clock_multiplier, seed),
@@ -235,14 +244,16 @@ impl<D: PacketDevice> NativeWorker<D> {
             listeners: ListenTable::default(),
             time_wait: TimeWaitTable::new(config.max_time_wait),
             wheel: Wheel::new(config.max_connections),
+            repairs: Wheel::new(config.max_connections),
             ports,
-            sockets: config.sockets(),
+            sockets: config.sockets(mtu),
             limits: config.limits(),
             idle: Rest::new(config.idle),
             opening: BTreeSet::new(),
             touched: VecDeque::new(),
             news: Vec::new(),
             tick: NEVER,
+            fine_tick: NEVER,
             link_is_up: false,
             next_link_check: 0,
             counts: Counts::default(),
@@ -329,7 +340,7 @@ impl<D: PacketDevice> NativeWorker<D> {
 
     fn on_segment(&mut self, at: Moment, segment: Segment<D::Frame>) {
         match self.find(segment.hash, &segment.view.key) {
-            Some(Target::Conn(slot)) => self.on_conn_segment(at, slot, &segment),
+            Some(Target::Conn(slot)) => self.on_conn_segment(at, slot, segment),
             Some(Target::TimeWait(slot)) => self.on_time_wait_segment(at, slot, segment),
             None => self.on_stranger(at, segment),
         }
@@ -342,19 +353,25 @@ impl<D: PacketDevice> NativeWorker<D> {
         })
     }
 
-    fn on_conn_segment(&mut self, at: Moment, slot: u32, segment: &Segment<D::Frame>) {
+    fn on_conn_segment(&mut self, at: Moment, slot: u32, mut segment: Segment<D::Frame>) {
         let Some(expected) = self.conns.at(slot).last.map(|last| last.rcv_nxt) else {
             self.counts.early_segment_drops += 1;
             return;
         };
-        self.observe(at, slot, &segment.view);
+        self.observe(slot, &segment.view);
+        let unsent = self.conns.at(slot).unsent();
+        if !self.recover(at, slot, &mut segment) {
+            return;
+        }
         let conn = self.conns.at(slot);
         let before = Before::of(conn);
-        let (sockets, last) = conn.set_and_last();
+        let (sockets, last, _) = conn.parts();
         self.wire.ingress(at, sockets, last, segment.packet());
+        let conn = self.conns.at(slot);
         if segment.view.payload_len > 0 && conn.socket().recv_queue() == before.received {
             self.observe_unread(&segment.view, expected);
         }
+        self.keep_in_step(at, slot, unsent);
         self.touch(slot);
         self.settle(slot, before, Fault::Reset);
     }
@@ -471,10 +488,14 @@ impl<D: PacketDevice> NativeWorker<D> {
             return true;
         }
         let before = Before::of(conn);
-        let before_sending = self.before_sending(at, slot);
-        let (sockets, last) = self.conns.at(slot).set_and_last();
-        let outcome = self.wire.egress(at, sockets, last);
-        self.observe_sent(at, slot, &before_sending);
+        if !self.resend(at, slot) {
+            self.touch(slot);
+            return false;
+        }
+        let resent = self.wire.segments_resent();
+        let (sockets, last, recovery) = self.conns.at(slot).parts();
+        let outcome = self.wire.egress(at, sockets, last, recovery);
+        self.observe_sent(slot, resent);
         let conn = self.conns.at(slot);
         if conn.socket().state() != before.state {
             // Sending changes the state only when a time is over.
@@ -485,6 +506,7 @@ impl<D: PacketDevice> NativeWorker<D> {
             Egress::More | Egress::Blocked if self.conns.get(slot).is_some() => self.touch(slot),
             Egress::More | Egress::Blocked => {}
         }
+        self.arm_repair(slot);
         outcome != Egress::Blocked
     }
 

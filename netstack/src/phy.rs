@@ -16,17 +16,20 @@ use std::fmt;
 use std::time::Instant;
 
 use smoltcp::iface::{Config, Interface, PollResult, SocketSet};
-use smoltcp::phy::{Checksum, Device, DeviceCapabilities, Medium, RxToken, TxToken};
+use smoltcp::phy::{
+    Checksum, ChecksumCapabilities, Device, DeviceCapabilities, Medium, RxToken, TxToken,
+};
 use smoltcp::time::Instant as TcpInstant;
 use smoltcp::wire::{
-    HardwareAddress, IPV4_HEADER_LEN, IPV6_HEADER_LEN, IpProtocol, IpRepr, Ipv4Packet, Ipv6Packet,
-    TcpControl, TcpPacket, TcpRepr, TcpSeqNumber,
+    HardwareAddress, IPV4_HEADER_LEN, IPV6_HEADER_LEN, IpAddress, IpProtocol, IpRepr, Ipv4Packet,
+    Ipv6Packet, TCP_HEADER_LEN, TcpControl, TcpPacket, TcpRepr, TcpSeqNumber,
 };
 
 use crate::clock::{Clock, Moment};
 use crate::device::{Burst, Frame, PacketDevice};
 use crate::flow::FlowKey;
 use crate::front::{Front, Inbound, Output, Sent};
+use crate::recovery::{Outgoing, Piece, Recovery};
 use crate::time_wait::LastAck;
 use crate::wheel::NEVER;
 
@@ -47,8 +50,8 @@ pub(crate) struct WireCounts {
     pub(crate) no_frame_drops: u64,
     pub(crate) own_drops: u64,
     pub(crate) resets_sent: u64,
-    /// Keep-alives included: only whoever knows what is acknowledged can tell them apart.
     pub(crate) segments_resent: u64,
+    pub(crate) keepalives_sent: u64,
     pub(crate) zero_windows_sent: u64,
     /// Frames the device took in the last flush that had any.
     pub(crate) tx_last_burst: u64,
@@ -117,7 +120,7 @@ impl<D: PacketDevice> Wire<D> {
         };
         let mut config = Config::new(HardwareAddress::Ip);
         config.random_seed = seed;
-        let mut feed = Feed { rx: None, port: &mut port, now: None, last: None, blocked: false };
+        let mut feed = Feed::new(&mut port, None);
         let mut iface = Interface::new(config, &mut feed, TcpInstant::ZERO);
         iface.set_any_ip(true);
         Self { iface, nobody: SocketSet::new(Vec::new()), clock: Clock::new(speed), port }
@@ -151,7 +154,7 @@ impl<D: PacketDevice> Wire<D> {
         self.port.counts
     }
 
-    /// Segments sent again, keep-alives included.
+    /// Segments sent again.
     pub(crate) fn segments_resent(&self) -> u64 {
         self.port.counts.segments_resent
     }
@@ -186,14 +189,15 @@ impl<D: PacketDevice> Wire<D> {
         last: &mut Option<LastAck>,
         packet: &[u8],
     ) {
-        let mut feed = self.port.feed(at, Some(packet), *last);
+        let mut feed =
+            Feed { rx: Some(packet), last: *last, ..Feed::new(&mut self.port, Some(at)) };
         self.iface.poll_ingress_single(at.tcp, &mut feed, sockets);
         *last = feed.last;
     }
 
     /// Answers a segment nobody wants with a reset, if that is the answer (RFC 9293 3.10.7.1).
     pub(crate) fn refuse(&mut self, at: Moment, packet: &[u8]) {
-        let mut feed = self.port.feed(at, Some(packet), None);
+        let mut feed = Feed { rx: Some(packet), ..Feed::new(&mut self.port, Some(at)) };
         self.iface.poll_ingress_single(at.tcp, &mut feed, &mut self.nobody);
     }
 
@@ -203,8 +207,10 @@ impl<D: PacketDevice> Wire<D> {
         at: Moment,
         sockets: &mut SocketSet<'static>,
         last: &mut Option<LastAck>,
+        recovery: &mut Recovery,
     ) -> Egress {
-        let mut feed = self.port.feed(at, None, *last);
+        let recovery = Some(recovery);
+        let mut feed = Feed { recovery, last: *last, ..Feed::new(&mut self.port, Some(at)) };
         for _ in 0..EGRESS_MAX {
             let sent = self.iface.poll_egress(at.tcp, &mut feed, sockets);
             *last = feed.last;
@@ -228,31 +234,68 @@ impl<D: PacketDevice> Wire<D> {
 
     /// Sends an acknowledgement without a socket.
     pub(crate) fn acknowledge(&mut self, at: Moment, key: &FlowKey, last: LastAck) {
-        let tcp = TcpRepr {
-            src_port: key.local_port,
-            dst_port: key.remote_port,
-            control: TcpControl::None,
-            seq_number: TcpSeqNumber(last.snd_nxt as i32),
-            ack_number: Some(TcpSeqNumber(last.rcv_nxt as i32)),
-            window_len: last.window,
-            window_scale: None,
-            max_seg_size: None,
-            sack_permitted: false,
-            sack_ranges: [None; 3],
-            timestamp: None,
-            payload: &[],
-        };
-        let (source, destination) = (key.local().ip().into(), key.remote().ip().into());
-        let ip = IpRepr::new(source, destination, IpProtocol::Tcp, tcp.buffer_len(), HOP_LIMIT);
-        let caps = self.port.caps.checksum.clone();
-        let mut feed = self.port.feed(at, None, None);
-        if let Some(token) = feed.transmit(at.tcp) {
-            token.consume(ip.buffer_len(), |packet| {
-                ip.emit(&mut *packet, &caps);
-                let segment = &mut TcpPacket::new_unchecked(&mut packet[ip.header_len()..]);
-                tcp.emit(segment, &source, &destination, &caps);
-            });
+        let tcp = header(key, last);
+        self.port.send_segment(at, key, &tcp, (&[], &[]));
+    }
+
+    /// Sends again what `recovery` wants to be sent again, up to a fair share. Returns the number
+    /// of segments, and whether the device takes no more.
+    pub(crate) fn resend(
+        &mut self,
+        at: Moment,
+        key: &FlowKey,
+        last: &LastAck,
+        recovery: &mut Recovery,
+    ) -> (u64, bool) {
+        let mut sent = 0;
+        while sent < EGRESS_MAX as u64
+            && let Some(piece) = recovery.next_piece()
+        {
+            let Piece { seq, is_fin, .. } = piece;
+            let control = if is_fin { TcpControl::Fin } else { TcpControl::Psh };
+            let seq_number = TcpSeqNumber(seq as i32);
+            let tcp = TcpRepr { control, seq_number, ..header(key, *last) };
+            if !self.port.send_segment(at, key, &tcp, recovery.bytes(piece)) {
+                return (sent, true);
+            }
+            recovery.on_resent(at.micros);
+            self.port.counts.segments_resent += 1;
+            sent += 1;
         }
+        (sent, false)
+    }
+
+    /// Gives the socket an acknowledgement that nobody sent, with this sequence number,
+    /// acknowledgement number and window field.
+    pub(crate) fn feed_ack(
+        &mut self,
+        at: Moment,
+        key: &FlowKey,
+        sockets: &mut SocketSet<'static>,
+        last: &mut Option<LastAck>,
+        (seq, ack, window): (u32, u32, u16),
+    ) {
+        let tcp = TcpRepr {
+            src_port: key.remote_port,
+            dst_port: key.local_port,
+            seq_number: TcpSeqNumber(seq as i32),
+            ack_number: Some(TcpSeqNumber(ack as i32)),
+            window_len: window,
+            ..header(key, LastAck::default())
+        };
+        let mut packet = [0; IPV6_HEADER_LEN + TCP_HEADER_LEN];
+        let (local, remote) = (key.local().ip().into(), key.remote().ip().into());
+        let packet = &mut packet[..ip_len(&remote) + TCP_HEADER_LEN];
+        emit(packet, (remote, local), &tcp, &self.port.caps.checksum);
+        self.ingress(at, sockets, last, packet);
+    }
+
+    /// Sends a byte the peer has long had, which it can only answer with what it expects and how
+    /// much it takes.
+    pub(crate) fn ask_window(&mut self, at: Moment, key: &FlowKey, last: LastAck) {
+        let seq_number = TcpSeqNumber(last.snd_nxt.wrapping_sub(1) as i32);
+        let tcp = TcpRepr { seq_number, ..header(key, last) };
+        self.port.send_segment(at, key, &tcp, (&[0], &[]));
     }
 
     /// Whether frames wait for the device.
@@ -281,13 +324,29 @@ impl<D: PacketDevice> fmt::Debug for Wire<D> {
 }
 
 impl<D: PacketDevice> Port<D> {
-    fn feed<'a>(
-        &'a mut self,
+    /// Sends a segment with a payload in two parts; false: there is no room or no frame for it.
+    fn send_segment(
+        &mut self,
         at: Moment,
-        rx: Option<&'a [u8]>,
-        last: Option<LastAck>,
-    ) -> Feed<'a, D> {
-        Feed { rx, port: self, now: Some(at.wall), last, blocked: false }
+        key: &FlowKey,
+        tcp: &TcpRepr<'_>,
+        (head, tail): (&[u8], &[u8]),
+    ) -> bool {
+        let (source, destination) = (key.local().ip().into(), key.remote().ip().into());
+        let start = self.front.link_header_len();
+        let payload_at = start + ip_len(&source) + TCP_HEADER_LEN;
+        let len = payload_at + head.len() + tail.len();
+        let (_, mut queue) = self.split(at.wall);
+        let frame = if queue.has_room() { queue.alloc(len) } else { None };
+        let Some(mut frame) = frame else {
+            return false;
+        };
+        let payload = &mut frame.bytes_mut()[payload_at..];
+        payload[..head.len()].copy_from_slice(head);
+        payload[head.len()..].copy_from_slice(tail);
+        emit(&mut frame.bytes_mut()[start..], (source, destination), tcp, &self.caps.checksum);
+        self.send(at.wall, frame);
+        true
     }
 
     fn split(&mut self, now: Instant) -> (&mut Front<D::Frame>, Queue<'_, D>) {
@@ -372,11 +431,19 @@ struct Feed<'a, D: PacketDevice> {
     rx: Option<&'a [u8]>,
     port: &'a mut Port<D>,
     /// `None` only while the interface is made, when nothing is sent.
-    now: Option<Instant>,
+    at: Option<Moment>,
     /// What the connection's last packet said.
     last: Option<LastAck>,
+    /// Who repairs losses; `None` where nothing is sent that could be lost.
+    recovery: Option<&'a mut Recovery>,
     /// Something was to be sent and could not.
     blocked: bool,
+}
+
+impl<'a, D: PacketDevice> Feed<'a, D> {
+    fn new(port: &'a mut Port<D>, at: Option<Moment>) -> Self {
+        Self { rx: None, port, at, last: None, recovery: None, blocked: false }
+    }
 }
 
 impl<'a, D: PacketDevice> Device for Feed<'a, D> {
@@ -399,7 +466,7 @@ impl<'a, D: PacketDevice> Device for Feed<'a, D> {
     /// A token with a frame, or back-pressure.
     fn transmit(&mut self, _: TcpInstant) -> Option<Blank<'_, 'a, D>> {
         let len = self.port.front.link_header_len() + self.port.caps.max_transmission_unit;
-        let (_, mut queue) = self.port.split(self.now?);
+        let (_, mut queue) = self.port.split(self.at?.wall);
         let frame = if queue.has_room() { queue.alloc(len) } else { None };
         self.blocked = frame.is_none();
         Some(Blank { frame: Some(frame?), feed: self })
@@ -439,24 +506,29 @@ impl<D: PacketDevice> TxToken for Blank<'_, '_, D> {
         frame.truncate(start + len);
         let packet = &mut frame.bytes_mut()[start..];
         let result = f(packet);
-        feed.note(packet);
-        if let Some(now) = feed.now {
-            feed.port.send(now, frame);
+        let len = feed.note(packet);
+        if let Some(at) = feed.at
+            && len > 0
+        {
+            frame.truncate(start + len);
+            feed.port.send(at.wall, frame);
         }
         result
     }
 }
 
 impl<D: PacketDevice> Feed<'_, D> {
-    /// Keeps what the connection says in a packet that smoltcp has just written, for the time
-    /// when its socket is gone, and sets one thing right.
-    fn note(&mut self, packet: &mut [u8]) {
+    /// Keeps what the connection says in a packet that smoltcp has just written: its bytes until
+    /// they are acknowledged, its numbers for the time when its socket is gone. Returns how much
+    /// of the packet is to be sent. Of a repeated segment that is at most the acknowledgement.
+    fn note(&mut self, packet: &mut [u8]) -> usize {
         let tcp_at = ip_header_len(packet);
         let tcp = TcpPacket::new_unchecked(&packet[tcp_at..]);
         if tcp.rst() {
             self.port.counts.resets_sent += 1;
-            return;
+            return packet.len();
         }
+        let mut packet_len = packet.len();
         let payload_len = packet.len() - tcp_at - usize::from(tcp.header_len());
         let len = payload_len + usize::from(tcp.syn()) + usize::from(tcp.fin());
         let seq = tcp.seq_number();
@@ -466,45 +538,118 @@ impl<D: PacketDevice> Feed<'_, D> {
             window: tcp.window_len(),
             is_peer_full: false,
         };
-        if let Some(last) = self.last {
+        let before = self.last;
+        let mut is_repeated = false;
+        if let Some(recovery) = &mut self.recovery
+            && let Some(at) = self.at
+        {
+            let is_probe = before.is_some_and(|last| last.is_peer_full) && payload_len == 1;
+            let options = &packet[tcp_at + TCP_HEADER_LEN..packet.len() - payload_len];
+            let payload = &packet[packet.len() - payload_len..];
+            if tcp.syn() {
+                recovery.on_syn_sent(at.micros, seq.0 as u32, options);
+            } else if !is_probe {
+                let seq = seq.0 as u32;
+                is_repeated =
+                    recovery.on_sent(at.micros, seq, payload, tcp.fin()) == Outgoing::Repeated;
+            }
+        }
+        let is_syn = tcp.syn();
+        if let Some(last) = before {
             let is_probe = last.is_peer_full && payload_len == 1;
             let is_behind = |seq| seq < TcpSeqNumber(last.snd_nxt as i32);
             if is_probe || is_behind(seq + len) {
                 said.snd_nxt = last.snd_nxt;
             }
             said.is_peer_full = last.is_peer_full;
-            if is_behind(seq) && len > 0 {
+            if is_repeated || is_behind(seq) && len == 0 {
+                packet_len -= payload_len;
+                self.acknowledge_from(packet, packet_len, said.snd_nxt);
+            } else if is_behind(seq) && is_syn {
                 self.port.counts.segments_resent += 1;
-            } else if is_behind(seq) {
-                self.acknowledge_from(packet, said.snd_nxt);
+            } else if is_behind(seq) && payload_len == 1 {
+                self.port.counts.keepalives_sent += 1;
+            }
+            if is_repeated && (last.rcv_nxt, last.window) == (said.rcv_nxt, said.window) {
+                packet_len = 0;
             }
         }
         let was_open = self.last.is_some_and(|last| last.window > 0);
         self.port.counts.zero_windows_sent += u64::from(was_open && said.window == 0);
         self.last = Some(said);
+        packet_len
     }
 
-    /// Gives a pure acknowledgement the sequence number it must have: the next one never sent
-    /// (RFC 9293 section 3.10.7.4).
+    /// Makes a packet of `len` bytes a pure acknowledgement with the sequence number it must have:
+    /// the next one never sent (RFC 9293 section 3.10.7.4).
     ///
     /// After a retransmission timeout smoltcp takes back its own idea of that, and acknowledges
     /// with numbers the peer has long received. The peer must ignore such a segment, with the
     /// acknowledgement in it. If both ends do so to each other, neither ever learns that
     /// everything has arrived.
-    fn acknowledge_from(&self, packet: &mut [u8], snd_nxt: u32) {
+    fn acknowledge_from(&self, packet: &mut [u8], len: usize, snd_nxt: u32) {
+        let packet = &mut packet[..len];
         let tcp_at = ip_header_len(packet);
         let (source, destination) = if tcp_at == IPV4_HEADER_LEN {
-            let ip = Ipv4Packet::new_unchecked(&*packet);
+            let mut ip = Ipv4Packet::new_unchecked(&mut *packet);
+            ip.set_total_len(len as u16);
+            if self.port.caps.checksum.ipv4.tx() {
+                ip.fill_checksum();
+            }
             (ip.src_addr().into(), ip.dst_addr().into())
         } else {
-            let ip = Ipv6Packet::new_unchecked(&*packet);
+            let mut ip = Ipv6Packet::new_unchecked(&mut *packet);
+            ip.set_payload_len((len - IPV6_HEADER_LEN) as u16);
             (ip.src_addr().into(), ip.dst_addr().into())
         };
         let mut tcp = TcpPacket::new_unchecked(&mut packet[tcp_at..]);
         tcp.set_seq_number(TcpSeqNumber(snd_nxt as i32));
+        tcp.set_fin(false);
+        tcp.set_psh(false);
         if self.port.caps.checksum.tcp.tx() {
             tcp.fill_checksum(&source, &destination);
         }
+    }
+}
+
+/// The header of a segment that no socket writes: an acknowledgement of what `last` says.
+fn header<'a>(key: &FlowKey, last: LastAck) -> TcpRepr<'a> {
+    TcpRepr {
+        src_port: key.local_port,
+        dst_port: key.remote_port,
+        control: TcpControl::None,
+        seq_number: TcpSeqNumber(last.snd_nxt as i32),
+        ack_number: Some(TcpSeqNumber(last.rcv_nxt as i32)),
+        window_len: last.window,
+        window_scale: None,
+        max_seg_size: None,
+        sack_permitted: false,
+        sack_ranges: [None; 3],
+        timestamp: None,
+        payload: &[],
+    }
+}
+
+/// Writes the headers of a packet whose payload is in its place already.
+fn emit(
+    packet: &mut [u8],
+    (source, destination): (IpAddress, IpAddress),
+    tcp: &TcpRepr<'_>,
+    checksums: &ChecksumCapabilities,
+) {
+    let ip_len = ip_len(&source);
+    let tcp_len = packet.len() - ip_len;
+    let ip = IpRepr::new(source, destination, IpProtocol::Tcp, tcp_len, HOP_LIMIT);
+    ip.emit(&mut *packet, checksums);
+    let segment = &mut TcpPacket::new_unchecked(&mut packet[ip_len..]);
+    tcp.emit(segment, &source, &destination, checksums);
+}
+
+/// Bytes of an IP header without options or extensions.
+fn ip_len(addr: &IpAddress) -> usize {
+    match addr {
+        IpAddress::Ipv4(_) => IPV4_HEADER_LEN,
+        IpAddress::Ipv6(_) => IPV6_HEADER_LEN,
     }
 }
 

@@ -110,7 +110,7 @@ impl<D: PacketDevice> Worker for NativeWorker<D> {
         }
         let socket = self.sockets.socket();
         let slot = self.add_conn(key, Phase::Opening, socket, at.tick + self.limits.connect);
-        let is_connecting = self.wire.connect(self.conns.at(slot).set_and_last().0, &key);
+        let is_connecting = self.wire.connect(self.conns.at(slot).parts().0, &key);
         if !is_connecting {
             self.remove(slot);
             return Err(SocketError::Unreachable(peer));
@@ -240,14 +240,13 @@ impl<D: PacketDevice> Worker for NativeWorker<D> {
         Ok(())
     }
 
-    /// The congestion window is not known: smoltcp does not tell.
     fn tcp_info(&self, socket: &ConnectedSocket) -> Option<TcpInfo> {
         let slot = conn_slot(socket.id());
         let conn = self.conns.get(slot)?;
         Some(TcpInfo {
-            round_trip: conn.round_trip.smoothed(),
-            congestion_window_bytes: None,
-            unacked_bytes: conn.unacked(),
+            round_trip: conn.recovery.round_trip(),
+            congestion_window_bytes: conn.recovery.congestion_window(),
+            unacked_bytes: conn.recovery.outstanding(),
             send_queue_bytes: conn.socket().send_queue(),
             recv_queue_bytes: conn.socket().recv_queue(),
             segments_resent: self.conns.resent(slot),
@@ -266,7 +265,8 @@ impl<D: PacketDevice> Worker for NativeWorker<D> {
             ("reply_no_frame_drops", wire.no_frame_drops),
             ("own_frame_drops", wire.own_drops),
             ("resets_sent", wire.resets_sent),
-            ("segments_resent", wire.segments_resent - self.counts.keepalives_sent),
+            ("segments_resent", wire.segments_resent),
+            ("keepalives_sent", wire.keepalives_sent),
             ("zero_windows_sent", wire.zero_windows_sent),
             ("frame_alloc_failures", wire.alloc_failures),
             ("dpdk_send_last_bunch", wire.tx_last_burst),
@@ -276,7 +276,7 @@ impl<D: PacketDevice> Worker for NativeWorker<D> {
             ("half_open_in_use", self.listeners.half_open() as u64),
             ("flows_in_use", self.flows.len() as u64),
             ("time_wait_in_use", self.time_wait.len() as u64),
-            ("timers_in_use", self.wheel.len() as u64),
+            ("timers_in_use", (self.wheel.len() + self.repairs.len()) as u64),
             ("naps", self.idle.naps()),
             ("frames_in_use", self.wire.device().frames_in_use()),
         ]);

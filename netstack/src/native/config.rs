@@ -5,14 +5,14 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use smoltcp::socket::tcp::CongestionControl;
-use smoltcp::wire::IpCidr;
+use smoltcp::wire::{IPV4_HEADER_LEN, IpCidr, TCP_HEADER_LEN};
 
 use super::IdlePolicy;
 use crate::clock::Clock;
 use crate::conn::{BUFFER_MIN, SocketOptions, rx_capacity};
 use crate::device::DeviceInfo;
 use crate::front::{FrontConfig, NeighborTimers};
+use crate::recovery::{RTO_MIN, RecoveryOptions};
 use crate::wheel::TICK;
 
 /// Smallest MTU a device may have: what every IPv4 host takes (RFC 791 section 3.1).
@@ -23,6 +23,9 @@ pub const FLOWS_MAX: usize = 1 << 24;
 
 /// A keep-alive probe is sent this many times in a user timeout if nothing else is said.
 const PROBES_PER_USER_TIMEOUT: u32 = 3;
+
+/// smoltcp's shortest retransmission timeout.
+const SMOLTCP_RTO_MIN: Duration = Duration::from_secs(1);
 
 /// What a [`NativeStack`](super::NativeStack) is made with. All limits are per worker.
 #[derive(Clone, Debug)]
@@ -60,8 +63,9 @@ pub struct NativeConfig {
     /// How long a flow stays in TIME-WAIT.
     pub time_wait: Duration,
     /// How many times faster than the real clock the TCP timers run. The shortest retransmission
-    /// timeout is one second divided by this; it should not be below the longest delay of
-    /// acknowledgements among our peers: 5 (200 ms) suits all, 100 peers with this stack.
+    /// timeout is one second divided by this, and at least 5 ms; it should not be below the
+    /// longest delay of acknowledgements among our peers: 5 (200 ms) suits all, 200 (5 ms) peers
+    /// with this stack, which acknowledge at once.
     pub clock_multiplier: u32,
     /// What keeps a sender from overrunning the network.
     pub congestion: Congestion,
@@ -92,7 +96,7 @@ impl Default for NativeConfig {
             linger: Duration::from_secs(30),
             time_wait: Duration::from_secs(10),
             clock_multiplier: 5,
-            congestion: Congestion::Reno,
+            congestion: Congestion::default(),
             ephemeral_ports: 32_768..=60_999,
             seed: None,
             idle: IdlePolicy::Yield,
@@ -103,12 +107,15 @@ impl Default for NativeConfig {
 /// What keeps a sender from overrunning the network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Congestion {
-    /// Only the peer's window. For links that never lose a frame: after a loss a whole window
-    /// goes out at once, which overruns a queue again and again.
+    /// Only the peer's window. For links that never lose a frame: what is lost is sent again, but
+    /// nothing keeps a sender from overrunning a queue again and again.
     None,
-    /// A congestion window after Reno (RFC 5681).
-    #[default]
+    /// NewReno (RFC 5681, RFC 6582): half the window for each loss.
     Reno,
+    /// CUBIC (RFC 9438), which keeps what the path holds without a queue when something is lost:
+    /// for networks that lose frames without being full, too.
+    #[default]
+    Cubic,
 }
 
 impl NativeConfig {
@@ -144,7 +151,7 @@ impl NativeConfig {
     }
 
     /// The sockets' part.
-    pub(super) fn sockets(&self) -> SocketOptions {
+    pub(super) fn sockets(&self, mtu: usize) -> SocketOptions {
         let clock = Clock::new(self.clock_multiplier);
         let probe = self.user_timeout.map(|timeout| timeout / PROBES_PER_USER_TIMEOUT);
         SocketOptions {
@@ -152,9 +159,10 @@ impl NativeConfig {
             tx_bytes: self.tx_buffer_bytes.max(BUFFER_MIN),
             keepalive: self.keepalive.or(probe).map(|time| clock.stretch(time)),
             user_timeout: self.user_timeout.map(|time| clock.stretch(time)),
-            congestion: match self.congestion {
-                Congestion::None => CongestionControl::None,
-                Congestion::Reno => CongestionControl::Reno,
+            recovery: RecoveryOptions {
+                congestion: self.congestion,
+                rto_min: (SMOLTCP_RTO_MIN / self.clock_multiplier.max(1)).max(RTO_MIN),
+                mss: (mtu - IPV4_HEADER_LEN - TCP_HEADER_LEN).try_into().unwrap_or(u16::MAX),
             },
         }
     }

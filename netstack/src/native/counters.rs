@@ -32,7 +32,8 @@ pub(super) struct Counts {
     pub(super) link_downs: u64,
     pub(super) retransmission_timeouts: u64,
     pub(super) fast_retransmits: u64,
-    pub(super) keepalives_sent: u64,
+    /// Last segments sent again because no answer came.
+    pub(super) tail_probes: u64,
     pub(super) duplicate_acks_received: u64,
     pub(super) out_of_order_segments: u64,
     pub(super) out_of_order_bytes: u64,
@@ -77,7 +78,7 @@ impl Counts {
             ("link_downs", self.link_downs),
             ("retransmission_timeouts", self.retransmission_timeouts),
             ("fast_retransmits", self.fast_retransmits),
-            ("keepalives_sent", self.keepalives_sent),
+            ("tail_probes_sent", self.tail_probes),
             ("duplicate_acks_received", self.duplicate_acks_received),
             ("out_of_order_segments", self.out_of_order_segments),
             ("out_of_order_bytes", self.out_of_order_bytes),

@@ -34,7 +34,7 @@ impl<D: PacketDevice> NativeWorker<D> {
         let flags = segment.view.flags;
         let is_syn = flags.contains(TcpFlags::SYN) && !flags.contains(TcpFlags::ACK);
         match self.listeners.find(segment.view.key.local()) {
-            Some(listener) if is_syn => self.on_syn(at, listener, &segment),
+            Some(listener) if is_syn => self.on_syn(at, listener, segment),
             _ => {
                 self.counts.strangers_refused += 1;
                 self.wire.refuse(at, segment.packet());
@@ -43,7 +43,7 @@ impl<D: PacketDevice> NativeWorker<D> {
     }
 
     /// A peer wants to connect. Without room it is not answered, so that it tries again.
-    fn on_syn(&mut self, at: Moment, listener: u32, segment: &Segment<D::Frame>) {
+    fn on_syn(&mut self, at: Moment, listener: u32, mut segment: Segment<D::Frame>) {
         let key = segment.view.key;
         let has_room = |listener: &Listener| listener.has_room();
         if !self.listeners.get(listener).is_some_and(has_room) {
@@ -59,7 +59,10 @@ impl<D: PacketDevice> NativeWorker<D> {
         let slot = self.add_conn(key, Phase::HalfOpen, socket, at.tick + self.limits.half_open);
         let conn = self.conns.at(slot);
         conn.listener = listener as u16;
-        let (sockets, last) = conn.set_and_last();
+        if !self.recover(at, slot, &mut segment) {
+            return self.remove(slot);
+        }
+        let (sockets, last, _) = self.conns.at(slot).parts();
         self.wire.ingress(at, sockets, last, segment.packet());
         if let Some(listener) = self.listeners.get_mut(listener) {
             listener.half_open += 1;
@@ -136,6 +139,7 @@ impl<D: PacketDevice> NativeWorker<D> {
         }
         self.opening.remove(&slot);
         self.wheel.cancel(slot);
+        self.repairs.cancel(slot);
         let conn = self.conns.at(slot);
         conn.fault = Some(fault);
         conn.is_readable = false;
@@ -181,7 +185,7 @@ impl<D: PacketDevice> NativeWorker<D> {
         socket: Socket<'static>,
         end: u64,
     ) -> u32 {
-        let slot = self.conns.add(key, phase, socket);
+        let slot = self.conns.add(key, phase, socket, self.sockets.recovery);
         self.limit(slot, end);
         self.flows.insert(self.flows.hash(&key), Target::Conn(slot));
         slot
@@ -202,6 +206,7 @@ impl<D: PacketDevice> NativeWorker<D> {
     pub(super) fn remove(&mut self, slot: u32) {
         self.detach(slot);
         self.wheel.cancel(slot);
+        self.repairs.cancel(slot);
         self.opening.remove(&slot);
         let conn = self.conns.remove(slot);
         if conn.phase == Phase::HalfOpen
@@ -239,6 +244,7 @@ impl<D: PacketDevice> NativeWorker<D> {
             self.remove(slot);
         } else {
             self.wheel.cancel(slot);
+            self.repairs.cancel(slot);
             self.conns.at(slot).armed = NEVER;
         }
     }

@@ -4,24 +4,15 @@
 //! it, and both are in the connection's two cache lines already.
 
 use super::NativeWorker;
-use crate::clock::Moment;
 use crate::device::PacketDevice;
 use crate::front::{TcpFlags, TcpView};
 use crate::wheel::{NEVER, TICK};
 
 const _: () = assert!(TICK.as_millis() == 1, "closed windows are counted in milliseconds");
 
-/// What was known before a connection sent.
-pub(super) struct BeforeSending {
-    snd_nxt: Option<u32>,
-    /// A timer of smoltcp's has run out.
-    is_due: bool,
-    resent: u64,
-}
-
 impl<D: PacketDevice> NativeWorker<D> {
     /// Looks at a segment before its connection gets it.
-    pub(super) fn observe(&mut self, at: Moment, slot: u32, segment: &TcpView) {
+    pub(super) fn observe(&mut self, slot: u32, segment: &TcpView) {
         let (conn, counts) = (self.conns.at(slot), &mut self.counts);
         let Some(last) = &mut conn.last else {
             return;
@@ -37,22 +28,6 @@ impl<D: PacketDevice> NativeWorker<D> {
                 false => counts.zero_windows_now - 1,
             };
         }
-        if !segment.flags.contains(TcpFlags::ACK) {
-            return;
-        }
-        let news = segment.ack.wrapping_sub(conn.snd_una) as i32;
-        let outstanding = last.snd_nxt.wrapping_sub(segment.ack) as i32;
-        let is_pure = segment.payload_len == 0
-            && !segment.flags.intersects(TcpFlags::SYN | TcpFlags::FIN)
-            && segment.window == conn.peer_window;
-        if news > 0 && outstanding >= 0 {
-            conn.snd_una = segment.ack;
-            conn.round_trip.acked(at.micros, segment.ack);
-        } else if news == 0 && outstanding > 0 && is_pure {
-            // RFC 5681 section 2, the definition of a duplicate.
-            counts.duplicate_acks_received += 1;
-        }
-        conn.peer_window = segment.window;
     }
 
     /// Looks at a segment that had data and has made nothing readable. `expected` is what we had
@@ -67,42 +42,13 @@ impl<D: PacketDevice> NativeWorker<D> {
         }
     }
 
-    /// To be called before a connection sends; the result is for [`Self::observe_sent`].
-    pub(super) fn before_sending(&mut self, at: Moment, slot: u32) -> BeforeSending {
-        let conn = self.conns.at(slot);
-        BeforeSending {
-            snd_nxt: conn.last.map(|last| last.snd_nxt),
-            is_due: conn.due <= at.tick,
-            resent: self.wire.segments_resent(),
-        }
-    }
-
-    /// Looks at what a connection has sent.
-    pub(super) fn observe_sent(&mut self, at: Moment, slot: u32, before: &BeforeSending) {
-        let resent = self.wire.segments_resent() - before.resent;
-        let (conn, counts) = (self.conns.at(slot), &mut self.counts);
-        let Some(last) = conn.last else {
-            return;
-        };
-        match before.snd_nxt {
-            // The SYN.
-            None => conn.snd_una = last.snd_nxt.wrapping_sub(1),
-            // A byte the peer has already, to make it speak.
-            Some(snd_nxt) if resent > 0 && snd_nxt == conn.snd_una => {
-                counts.keepalives_sent += resent;
-                return;
-            }
-            Some(_) if resent > 0 => {
-                // smoltcp repeats for two reasons: its timer, or the third duplicate.
-                counts.retransmission_timeouts += u64::from(before.is_due);
-                counts.fast_retransmits += u64::from(!before.is_due);
-                conn.round_trip.resent();
-                return self.conns.add_resent(slot, resent);
-            }
-            Some(_) => {}
-        }
-        if before.snd_nxt != Some(last.snd_nxt) {
-            conn.round_trip.sent(at.micros, last.snd_nxt);
+    /// Looks at what smoltcp has sent: a SYN is all that it repeats. `before` is the count of
+    /// segments sent again until then.
+    pub(super) fn observe_sent(&mut self, slot: u32, before: u64) {
+        let resent = self.wire.segments_resent() - before;
+        if resent > 0 {
+            self.counts.retransmission_timeouts += resent;
+            self.conns.add_resent(slot, resent);
         }
     }
 

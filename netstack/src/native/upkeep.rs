@@ -55,8 +55,10 @@ impl<D: PacketDevice> NativeWorker<D> {
         ];
         let ticks = ticks.into_iter().flatten().min().and_then(|tick| clock.time_of(tick));
         let times = ticks.into_iter().chain(self.wire.front().poll_timeout());
-        // Timers are looked at once a tick.
-        times.min().map(|time| time.max(next_tick))
+        // Timers are looked at once a tick, those for losses once a fine one.
+        let time = times.min().map(|time| time.max(next_tick));
+        let repair = self.repairs.next_deadline().map(|tick| tick.max(self.fine_tick + 1));
+        time.into_iter().chain(repair.and_then(|tick| clock.time_of_fine(tick))).min()
     }
 
     fn on_timer(&mut self, at: Moment, slot: u32) {

@@ -48,7 +48,7 @@ fn a_segment_that_is_lost_alone_is_resent_by_the_timer() {
 }
 
 #[test]
-fn a_segment_that_others_follow_is_resent_at_the_third_duplicate() {
+fn a_segment_that_others_follow_is_resent_when_they_have_arrived() {
     let mut lab = Lab::with(|_, config| config.congestion = Congestion::None);
     let (client, accepted) = lab.connected(v4(1));
     lab.run(ms(10));
@@ -58,9 +58,10 @@ fn a_segment_that_others_follow_is_resent_at_the_third_duplicate() {
     dribble(&mut lab, &client, 3);
     lab.run(ms(10));
 
-    assert_eq!(counters(&lab, 0, LOSSES), [1, 0, 1, 3]);
+    // The first of them might have overtaken it, the next one came later than that.
+    assert_eq!(counters(&lab, 0, LOSSES), [1, 0, 1, 2]);
     let gap = ["out_of_order_segments", "out_of_order_bytes", "repeated_segments_received"];
-    assert_eq!(counters(&lab, 1, gap), [3, 300, 0]);
+    assert_eq!(counters(&lab, 1, gap), [2, 200, 0]);
     assert_eq!(lab.hosts[1].tcp_info(&accepted).unwrap().recv_queue_bytes, 400);
 }
 
@@ -88,7 +89,7 @@ fn every_kind_of_loss_shows_over_a_bad_link() {
     lab.net.set_faults(1, faults);
     lab.transfer((0, &client), (1, &accepted), 1_000_000);
     let [resent, timeouts, fast, duplicates] = counters(&lab, 0, LOSSES);
-    assert!(timeouts > 0 && fast > 0 && duplicates >= 3 * fast, "{timeouts} {fast} {duplicates}");
+    assert!(fast > 0 && duplicates > 0, "{fast} {duplicates}");
     assert!(resent >= timeouts + fast, "{resent} {timeouts} {fast}");
     assert!(lab.counter(1, "out_of_order_bytes") >= lab.counter(1, "out_of_order_segments"));
     assert!(lab.counter(1, "out_of_order_segments") > 0);
@@ -109,7 +110,8 @@ fn the_round_trip_is_that_of_the_link() {
     assert!((ms(6)..ms(8)).contains(&round_trip), "{round_trip:?}");
     let info = lab.hosts[1].tcp_info(&accepted).unwrap();
     assert!(info.round_trip.is_some(), "measured with the handshake");
-    assert_eq!(info.congestion_window_bytes, None);
+    let window = lab.hosts[0].tcp_info(&client).unwrap().congestion_window_bytes.unwrap();
+    assert!(window > 14_600, "it has grown: {window}");
 }
 
 #[test]

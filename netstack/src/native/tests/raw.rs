@@ -1,5 +1,6 @@
 //! Segments made by hand: what no well-behaved peer would send, or not at that time.
 
+use std::io::IoSlice;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
@@ -333,4 +334,39 @@ fn an_acknowledgement_of_nothing_is_answered_with_a_reset_at_its_place() {
     bench.say(&key, Say { control: TcpControl::Rst, ..ACK });
     assert_eq!(bench.run(Duration::from_millis(5)), []);
     assert_eq!(bench.net.stats(0).lost, 0);
+}
+
+#[test]
+fn what_is_known_of_acknowledgements_is_what_the_socket_knows() {
+    let ms = Duration::from_millis(1);
+    let mut bench = Bench::new(|_| {});
+    let server = bench.listen();
+    let key = Bench::key(7);
+    let syn_ack = bench.half_open(&key, SYN);
+    let (seq, ack) = (SYN.seq + 1, syn_ack.seq + 1);
+    let question = Say { seq, ack: Some(ack), payload: b"question", ..ACK };
+    bench.say(&key, question);
+    bench.run(20 * ms);
+    let (socket, _) = bench.host.accept(bench.now, &server).unwrap().unwrap();
+    let answer = [IoSlice::new(b"answer")];
+    assert_eq!(bench.host.send(bench.now, &socket, &answer, false).unwrap(), 6);
+    bench.run(ms);
+    let unacked = |bench: &Bench| {
+        let info = bench.host.tcp_info(&socket).unwrap();
+        (info.unacked_bytes, info.send_queue_bytes)
+    };
+
+    // A stranger guesses what was sent, but not what is expected.
+    let acked = Some(ack + 6);
+    bench.say(&key, Say { seq: seq + 1_000_000, ack: acked, ..ACK });
+    bench.run(ms);
+    assert_eq!(unacked(&bench), (6, 6));
+    // All of this is old to the socket, which takes nothing from it.
+    bench.say(&key, Say { ack: acked, ..question });
+    bench.run(ms);
+    assert_eq!(unacked(&bench), (6, 6));
+    bench.say(&key, Say { seq: seq + 8, ack: acked, ..ACK });
+    bench.run(ms);
+    assert_eq!(unacked(&bench), (0, 0));
+    assert_eq!(bench.counter("segments_resent"), 0);
 }
