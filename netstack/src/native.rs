@@ -338,9 +338,9 @@ impl<D: PacketDevice> NativeWorker<D> {
         self.segments = segments;
     }
 
-    fn on_segment(&mut self, at: Moment, segment: Segment<D::Frame>) {
+    fn on_segment(&mut self, at: Moment, mut segment: Segment<D::Frame>) {
         match self.find(segment.hash, &segment.view.key) {
-            Some(Target::Conn(slot)) => self.on_conn_segment(at, slot, segment),
+            Some(Target::Conn(slot)) => self.on_conn_segment(at, slot, &mut segment),
             Some(Target::TimeWait(slot)) => self.on_time_wait_segment(at, slot, segment),
             None => self.on_stranger(at, segment),
         }
@@ -353,14 +353,14 @@ impl<D: PacketDevice> NativeWorker<D> {
         })
     }
 
-    fn on_conn_segment(&mut self, at: Moment, slot: u32, mut segment: Segment<D::Frame>) {
+    fn on_conn_segment(&mut self, at: Moment, slot: u32, segment: &mut Segment<D::Frame>) {
         let Some(expected) = self.conns.at(slot).last.map(|last| last.rcv_nxt) else {
             self.counts.early_segment_drops += 1;
             return;
         };
         self.observe(slot, &segment.view);
         let unsent = self.conns.at(slot).unsent();
-        if !self.recover(at, slot, &mut segment) {
+        if !self.recover(at, slot, segment) {
             return;
         }
         let conn = self.conns.at(slot);
