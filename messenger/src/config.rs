@@ -407,7 +407,7 @@ impl Default for NativeTable {
             keepalive_ms: 0,
             user_timeout_ms: 60_000,
             clock_multiplier: native.clock_multiplier,
-            congestion: Congestion::Reno,
+            congestion: Congestion::Cubic,
             idle: Idle::Adaptive,
             idle_spin_us: 1000,
             idle_nap_us: 80,
@@ -419,7 +419,9 @@ impl Default for NativeTable {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Congestion {
-    /// Reno (RFC 5681).
+    /// CUBIC (RFC 9438), which takes losses without a queue for accidents.
+    Cubic,
+    /// NewReno (RFC 5681, RFC 6582).
     Reno,
     /// None: for links that never lose a frame.
     None,

@@ -210,6 +210,7 @@ fn native_config(table: &NativeTable) -> NativeConfig {
         user_timeout: duration(table.user_timeout_ms),
         clock_multiplier: table.clock_multiplier,
         congestion: match table.congestion {
+            Congestion::Cubic => TcpCongestion::Cubic,
             Congestion::Reno => TcpCongestion::Reno,
             Congestion::None => TcpCongestion::None,
         },

@@ -4,8 +4,8 @@
 //! also no limit on what one of them adds (RFC 3465 has one of two segments).
 //!
 //! **Accidents.** A sender that reduces its window for each loss needs networks that lose next to
-//! nothing: at a round trip of 100 µs and 10 Gb/s, losing one segment in a hundred leaves the
-//! textbook's CUBIC a sixth of the link. But a loss without a queue is no congestion. So CUBIC
+//! nothing: at a round trip of 100 µs and 10 Gb/s, losing one segment in a hundred leaves
+//! NewReno a sixth of the link. But a loss without a queue is no congestion. So CUBIC
 //! here looks at the round trip in which something was lost:
 //!
 //! * If some of it was as short as round trips get, and fewer than one in [`LOST_SHARE`] segments
