@@ -2,7 +2,8 @@
 //! thread, a virtual clock. So every figure is exact and comes out the same on every machine.
 //!
 //! ```text
-//!   cargo bench -p netstack --no-default-features --bench loss -- [--seconds S] [--only NAME]
+//!   cargo bench -p netstack --no-default-features --bench loss -- \
+//!       [--seconds S] [--only NAME] [--seed N] [--round-trip-us N]
 //! ```
 //!
 //! The link has 10 Gb/s and a round trip of 100 µs with a queue of 512 KiB. Losses are random, in
@@ -35,6 +36,13 @@ fn main() {
         None => 0.005,
     };
     let only = value("--only");
+    let mut base = Link::default();
+    if let Some(seed) = value("--seed") {
+        base.seed = seed.parse().expect("a number");
+    }
+    if let Some(us) = value("--round-trip-us") {
+        base.round_trip = Duration::from_micros(us.parse().expect("a number"));
+    }
     let time = Duration::from_secs_f64(seconds);
     println!("one flow, {seconds} s: Mb/s, share of the run without losses, longest stall, resent");
     for (name, congestion) in KINDS {
@@ -43,7 +51,7 @@ fn main() {
         }
         let mut whole = 0.0;
         for loss_ppm in LOSSES_PPM {
-            let link = Link { loss_ppm, ..Link::default() };
+            let link = Link { loss_ppm, ..base };
             let result = &Run::new(congestion, link).flows(1, time)[0];
             whole = if loss_ppm == 0 { result.mbit_per_s } else { whole };
             print_row(
@@ -53,12 +61,12 @@ fn main() {
                 whole,
             );
         }
-        for (what, link) in Link::disturbed() {
+        for (what, link) in base.disturbed() {
             let result = &Run::new(congestion, link).flows(1, time)[0];
             print_row(name, what, result, whole);
         }
         for (what, loss_ppm) in [("two flows", 0), ("two flows, 0.1 %", 1000)] {
-            let link = Link { loss_ppm, ..Link::default() };
+            let link = Link { loss_ppm, ..base };
             let results = Run::new(congestion, link).flows(2, 4 * time);
             let rates: Vec<_> = results.iter().map(|result| result.mbit_per_s).collect();
             println!("{name:6} {what:18} {rates:8.0?}  Jain index {:.3}", flows::jain(&rates));

@@ -36,7 +36,7 @@ fn a_flow_keeps_its_speed_when_frames_are_lost() {
 fn a_flow_keeps_its_speed_when_frames_are_late_or_doubled() {
     for congestion in [Congestion::Cubic, Congestion::Reno] {
         let whole = one_flow(congestion, Link::default(), TIME / 4);
-        for (what, link) in Link::disturbed() {
+        for (what, link) in Link::default().disturbed() {
             let flow = one_flow(congestion, link, TIME / 4);
             assert!(flow.mbit_per_s >= 0.8 * whole.mbit_per_s, "{what}: {flow:?}");
             assert!(flow.stall <= STALL_MAX, "{what}: {flow:?}");

@@ -19,6 +19,8 @@ const PORT: u16 = 6800;
 /// What the link does, in both directions.
 #[derive(Clone, Copy)]
 pub(crate) struct Link {
+    /// Decides which frames are lost, late or doubled.
+    pub(crate) seed: u64,
     pub(crate) bits_per_s: u64,
     pub(crate) round_trip: Duration,
     pub(crate) loss_ppm: u32,
@@ -31,6 +33,7 @@ pub(crate) struct Link {
 impl Default for Link {
     fn default() -> Self {
         Self {
+            seed: 2718,
             bits_per_s: 10_000_000_000,
             round_trip: Duration::from_micros(100),
             loss_ppm: 0,
@@ -43,13 +46,13 @@ impl Default for Link {
 
 impl Link {
     /// Links that do not lose anything but make it look so.
-    pub(crate) fn disturbed() -> [(&'static str, Self); 3] {
+    pub(crate) fn disturbed(self) -> [(&'static str, Self); 3] {
         // A full frame takes 1.2 µs, so that is up to 30 frames.
         let late = Duration::from_micros(36);
         [
-            ("1 % late", Self { late_ppm: 10_000, late, ..Self::default() }),
-            ("20 % late", Self { late_ppm: 200_000, late, ..Self::default() }),
-            ("5 % twice", Self { duplicate_ppm: 50_000, ..Self::default() }),
+            ("1 % late", Self { late_ppm: 10_000, late, ..self }),
+            ("20 % late", Self { late_ppm: 200_000, late, ..self }),
+            ("5 % twice", Self { duplicate_ppm: 50_000, ..self }),
         ]
     }
 
@@ -87,7 +90,7 @@ pub(crate) struct Run {
 impl Run {
     pub(crate) fn new(congestion: Congestion, link: Link) -> Self {
         let ports = [1, 2].map(|index| SimPort { vouches: true, ..SimPort::new(index) });
-        let (net, devices) = SimNet::new(2718, &ports);
+        let (net, devices) = SimNet::new(link.seed, &ports);
         let host = |(index, devices)| {
             let config = NativeConfig {
                 addrs: vec![IpCidr::new(addr(index).into(), 24)],
