@@ -13,7 +13,7 @@ use allocation_counter::measure;
 use bytes::Bytes;
 use messenger_proto::{
     Decision, EntityAddr, GlobalSeq, Identity, Limits, Message, Policy, PolicySet, ProtocolError,
-    Session, SessionEvent, SessionOptions, TransportNews, UnixAnchor,
+    Session, SessionEvent, SessionOptions, Throttle, TransportNews, UnixAnchor,
 };
 
 const BATCHES: usize = 20_000;
@@ -142,7 +142,7 @@ fn identity(now: Instant, name: &str, addr: EntityAddr) -> Arc<Identity> {
         auth: Arc::default(),
         anchor: UnixAnchor { instant: now, unix: Duration::from_secs(1) },
         global_seq: GlobalSeq::new(),
-        dispatch_throttle: None,
+        dispatch_throttle: Some(Throttle::new("dispatch", 100 << 20)),
     })
 }
 

@@ -69,6 +69,13 @@ pub struct ReceiveStamps {
     pub dispatch: Option<Instant>,
 }
 
+impl ReceiveStamps {
+    /// Those of a message whose preamble came when nothing made it wait.
+    pub(crate) fn admitted(now: Instant) -> Self {
+        Self { recv: Some(now), throttle: Some(now), ..Self::default() }
+    }
+}
+
 /// The shares of the three receive budgets that a message holds (contracts T-1, T-4).
 #[derive(Debug, Default)]
 pub struct MessagePermits {
@@ -81,6 +88,11 @@ pub struct MessagePermits {
 }
 
 impl MessagePermits {
+    /// All of them, in the order in which they are taken.
+    pub(crate) fn slots(&mut self) -> [&mut Option<Permit>; 3] {
+        [&mut self.messages, &mut self.bytes, &mut self.dispatch]
+    }
+
     /// The payload turned out to be longer by so many bytes.
     pub(crate) fn grow(&mut self, by: u64) {
         if by > 0 {

@@ -17,7 +17,7 @@ use crate::message::{MessagePermits, ReceiveStamps};
 use crate::policy::Policy;
 use crate::throttle::{Permit, Throttle, Unblock, Waiting};
 
-/// A message on its way through the gates.
+/// A message that waits at a gate.
 #[derive(Debug)]
 pub(super) struct Admission {
     /// What bytes it takes at the gates: those on the wire.
@@ -35,13 +35,6 @@ enum Gate {
 }
 
 impl Gate {
-    fn new(throttle: Option<&Arc<Throttle>>, amount: u64) -> Self {
-        match throttle {
-            Some(throttle) if amount > 0 => Self::Ahead(Arc::clone(throttle), amount),
-            _ => Self::Behind,
-        }
-    }
-
     /// Tries to pass. The permit if it was got now; an error if the gate is closed.
     fn pass(&mut self, now: Instant, unblock: &Unblock) -> Result<Option<Permit>, ()> {
         let passed = match std::mem::replace(self, Self::Behind) {
@@ -60,30 +53,46 @@ impl Gate {
 }
 
 impl Admission {
-    /// A message with so many bytes of payload on the wire.
-    pub(super) fn new(
+    /// Takes a message with so many bytes of payload on the wire through the gates. The common
+    /// case is that all are open: its permits then, at no other cost. Otherwise it waits.
+    pub(super) fn request(
         now: Instant,
         len: u64,
         policy: &Policy,
         dispatch: Option<&Arc<Throttle>>,
-    ) -> Self {
-        Self {
-            wire_len: len,
-            stamps: ReceiveStamps { recv: Some(now), ..ReceiveStamps::default() },
-            permits: MessagePermits::default(),
-            gates: [
-                Gate::new(policy.throttle_messages.as_ref(), 1),
-                Gate::new(policy.throttle_bytes.as_ref(), len),
-                Gate::new(dispatch, len),
-            ],
+        unblock: &Unblock,
+    ) -> Result<MessagePermits, Box<Self>> {
+        let throttles = [
+            (policy.throttle_messages.as_ref(), 1),
+            (policy.throttle_bytes.as_ref(), len),
+            (dispatch, len),
+        ]
+        .map(|(throttle, amount)| throttle.filter(|_| amount > 0).map(|it| (it, amount)));
+        let mut permits = MessagePermits::default();
+        for (index, throttle) in throttles.iter().enumerate() {
+            let Some((throttle, amount)) = *throttle else {
+                continue;
+            };
+            match throttle.acquire_or_wait(now, amount, unblock) {
+                Ok(permit) => *permits.slots()[index] = Some(permit),
+                Err(waiting) => {
+                    let mut gates = throttles.map(|throttle| match throttle {
+                        Some((throttle, amount)) => Gate::Ahead(Arc::clone(throttle), amount),
+                        None => Gate::Behind,
+                    });
+                    gates[..index].fill_with(|| Gate::Behind);
+                    gates[index] = Gate::Closed(waiting);
+                    let stamps = ReceiveStamps { recv: Some(now), ..ReceiveStamps::default() };
+                    return Err(Box::new(Self { wire_len: len, stamps, permits, gates }));
+                }
+            }
         }
+        Ok(permits)
     }
 
     /// Goes on as far as the gates are open. True when all are behind.
     pub(super) fn advance(&mut self, now: Instant, unblock: &Unblock) -> bool {
-        let permits = &mut self.permits;
-        let slots = [&mut permits.messages, &mut permits.bytes, &mut permits.dispatch];
-        for (gate, slot) in self.gates.iter_mut().zip(slots) {
+        for (gate, slot) in self.gates.iter_mut().zip(self.permits.slots()) {
             match gate.pass(now, unblock) {
                 Ok(Some(permit)) => *slot = Some(permit),
                 Ok(None) => {}

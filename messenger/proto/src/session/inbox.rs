@@ -90,6 +90,34 @@ impl Inbox {
         (self.filled >= len).then(|| &self.ahead[..len])
     }
 
+    /// The bytes at hand, as far as they were read ahead.
+    #[inline]
+    pub(super) fn at_hand(&self) -> &[u8] {
+        match self.large {
+            None => &self.ahead[..self.filled],
+            Some(_) => &[],
+        }
+    }
+
+    /// Leaves out the first `len` of the bytes at hand: nobody keeps them.
+    #[inline]
+    pub(super) fn skip(&mut self, len: usize) {
+        self.ahead.advance(len);
+        self.filled -= len;
+        self.wanted = 0;
+    }
+
+    /// Cuts the first `len` off the bytes at hand.
+    #[inline]
+    pub(super) fn cut(&mut self, len: usize) -> Bytes {
+        if len == 0 {
+            return Bytes::new();
+        }
+        self.filled -= len;
+        self.wanted = 0;
+        self.ahead.split_to(len).freeze()
+    }
+
     /// The next `len` bytes, if they are all there. Until they are, ask for the same piece again.
     pub(super) fn take(&mut self, len: usize) -> Option<Bytes> {
         self.wanted = len;
@@ -101,9 +129,7 @@ impl Inbox {
             return None;
         }
         if self.filled >= len {
-            self.filled -= len;
-            self.wanted = 0;
-            return Some(self.ahead.split_to(len).freeze());
+            return Some(self.cut(len));
         }
         if len > self.ahead.len() && len > self.ahead_len / 2 {
             self.place(BytesMut::zeroed(len));

@@ -170,18 +170,19 @@ impl Session {
         let limits = message_limits(&limits);
         preamble.check_lens(&limits)?;
         let dispatch = self.identity.dispatch_throttle.as_ref();
-        let mut admission = Admission::new(now, preamble.payload_len(), &self.policy, dispatch);
-        // The common case is an open gate: it costs no allocation.
-        if admission.advance(now, &self.unblock) {
-            transport.reading = Reading::Body(Body {
-                limits,
-                wire_len: admission.wire_len,
-                stamps: admission.stamps,
-                permits: admission.permits,
-            });
-        } else {
-            self.stats.throttle_waits += 1;
-            transport.reading = Reading::Admission(Box::new(admission));
+        let wire_len = preamble.payload_len();
+        match Admission::request(now, wire_len, &self.policy, dispatch, &self.unblock) {
+            Ok(permits) => match transport.read_whole(&self.rx_buffers)? {
+                Some(whole) => self.on_whole(now, permits, whole),
+                None => {
+                    let stamps = ReceiveStamps::admitted(now);
+                    transport.reading = Reading::Body(Body { limits, wire_len, stamps, permits });
+                }
+            },
+            Err(admission) => {
+                self.stats.throttle_waits += 1;
+                transport.reading = Reading::Admission(admission);
+            }
         }
         Ok(())
     }

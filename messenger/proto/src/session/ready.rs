@@ -3,13 +3,13 @@
 use std::time::{Duration, Instant};
 
 use crate::error::ProtocolError;
-use crate::message::Message;
+use crate::message::{Message, MessagePermits, ReceiveStamps};
 use crate::session::outbox::GATHER_MAX;
 use crate::session::queue::Outgoing;
-use crate::session::transport::{Phase, Received, Side, Transport};
+use crate::session::transport::{Phase, Received, Side, Transport, Whole, bad_header};
 use crate::session::{Session, SessionEvent, State, Step};
 use crate::v2::control::{Ack, Keepalive2, Keepalive2Ack};
-use crate::v2::{Tag, Utime, header};
+use crate::v2::{Utime, header};
 
 /// Bytes written ahead of the transport, beyond which messages stay in the queue: there, a message
 /// of higher priority can still overtake them.
@@ -46,8 +46,7 @@ impl Session {
         received: Received,
     ) -> Result<(), ProtocolError> {
         let [head, sections @ ..] = received.frame.segments;
-        let (fields, ack_seq) = header::decode(&head)
-            .map_err(|error| ProtocolError::Payload { what: Tag::Message.name(), error })?;
+        let (fields, ack_seq) = header::decode(&head).map_err(bad_header)?;
         self.on_ack(&Ack(ack_seq));
         let mut message = Message::received(fields, sections);
         message.source = self.peer.name;
@@ -57,23 +56,52 @@ impl Session {
         Ok(())
     }
 
+    /// A message came all at once and waited for nothing.
+    #[inline]
+    pub(super) fn on_whole(&mut self, now: Instant, permits: MessagePermits, whole: Whole) {
+        let Whole::Message { header, ack_seq, sections: [front, middle, data] } = whole else {
+            self.stats.aborted_frames += 1;
+            return;
+        };
+        self.on_ack(&Ack(ack_seq));
+        if self.counts(header.seq) {
+            let stamps = ReceiveStamps { recv_complete: Some(now), ..ReceiveStamps::admitted(now) };
+            let source = self.peer.name;
+            self.events.push_back(SessionEvent::Message(Message {
+                header,
+                front,
+                middle,
+                data,
+                source,
+                stamps,
+                permits,
+            }));
+        }
+    }
+
     /// A message is there, with all it holds.
     pub(super) fn on_message(&mut self, now: Instant, mut message: Message) {
-        if !self.passes(Step::MessageDecoded) {
-            return;
+        if self.counts(message.header.seq) {
+            message.stamps.recv_complete = Some(now);
+            self.events.push_back(SessionEvent::Message(message));
         }
-        let seq = message.header.seq;
+    }
+
+    /// Counts a message of this number; false if it is not to be handed out.
+    fn counts(&mut self, seq: u64) -> bool {
+        if !self.passes(Step::MessageDecoded) {
+            return false;
+        }
         if seq <= self.numbers.in_seq {
             // The permits go back with what is dropped here (T-7); reading goes on.
             self.stats.duplicates += 1;
-            return;
+            return false;
         }
         self.stats.skipped += u64::from(seq > self.numbers.in_seq + 1);
         self.numbers.in_seq = seq;
         self.ack_due = !self.policy.lossy;
         self.stats.messages_received += 1;
-        message.stamps.recv_complete = Some(now);
-        self.events.push_back(SessionEvent::Message(message));
+        true
     }
 
     /// Lossy sessions keep nothing, so there is nothing to acknowledge.

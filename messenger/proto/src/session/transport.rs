@@ -2,11 +2,11 @@
 
 use bytes::Bytes;
 
-use crate::denc::Writer;
+use crate::denc::{DecodeError, Writer};
 use crate::entity::EntityName;
 use crate::error::ProtocolError;
 use crate::identity::{Limits, SessionOptions};
-use crate::message::{Message, MessagePermits, ReceiveStamps};
+use crate::message::{Message, MessageHeader, MessagePermits, ReceiveStamps};
 use crate::rx_buffers::RxBuffers;
 use crate::session::admission::Admission;
 use crate::session::authenticate::Exchange;
@@ -16,7 +16,7 @@ use crate::session::outbox::Outbox;
 use crate::session::transcript::Transcript;
 use crate::session::v1::V1;
 use crate::v2::control::{Ack, AuthSignature, Keepalive2, Keepalive2Ack};
-use crate::v2::preamble::SEGMENTS_MAX;
+use crate::v2::preamble::{PREAMBLE_LEN, SEGMENTS_MAX};
 use crate::v2::{
     Banner, Compression, ConnectionSecret, Control, Decoder, Encoder, Frame, Preamble, Revision,
     Role, Tag, Utime, Wire, header,
@@ -121,6 +121,18 @@ pub(super) struct Received {
     pub(super) frame: Frame,
     pub(super) stamps: ReceiveStamps,
     pub(super) permits: MessagePermits,
+}
+
+/// A frame of a message that was there all at once.
+#[derive(Debug)]
+pub(super) enum Whole {
+    Message {
+        header: MessageHeader,
+        ack_seq: u64,
+        sections: [Bytes; SEGMENTS_MAX - 1],
+    },
+    /// Its sender gave it up.
+    Aborted,
 }
 
 #[derive(Debug)]
@@ -341,11 +353,52 @@ impl Transport {
 
     /// The preamble of the next frame, once it is there.
     pub(super) fn read_preamble(&mut self) -> Result<Option<Preamble>, ProtocolError> {
-        let Some(head) = self.inbox.take(self.decoder.head_len()) else {
+        if self.decoder.is_secure() {
+            let Some(head) = self.take(self.decoder.head_len())? else {
+                return Ok(None);
+            };
+            return self.decoder.begin(head).map(Some);
+        }
+        let Some(head) = self.inbox.peek(PREAMBLE_LEN).and_then(<[u8]>::first_chunk) else {
             return Ok(None);
         };
-        self.note(&head)?;
-        self.decoder.begin(head).map(Some)
+        if let Some(transcript) = &mut self.transcript {
+            transcript.receive(head)?;
+        }
+        let preamble = self.decoder.begin_plain(head)?;
+        self.inbox.skip(PREAMBLE_LEN);
+        Ok(Some(preamble))
+    }
+
+    /// Takes the body of a message at once, if all of it is at hand and nobody else has a say in
+    /// where it goes: the common case of small messages, which costs no buffers but those of the
+    /// sections. Once a message was admitted; its transcript is long gone.
+    pub(super) fn read_whole(
+        &mut self,
+        buffers: &RxBuffers,
+    ) -> Result<Option<Whole>, ProtocolError> {
+        if self.is_frozen() || buffers.count() > 0 {
+            return Ok(None);
+        }
+        let Some(frame) = self.decoder.in_place() else {
+            return Ok(None);
+        };
+        let Some(body) = self.inbox.at_hand().get(..frame.body_len()) else {
+            return Ok(None);
+        };
+        let (whole_len, rest_at) = (body.len(), frame.rest_at());
+        if frame.check(body)? {
+            self.inbox.skip(whole_len);
+            self.inbox.end_frame();
+            return Ok(Some(Whole::Aborted));
+        }
+        let (head_len, lens) = frame.lens();
+        let (header, ack_seq) = header::decode(&body[..head_len]).map_err(bad_header)?;
+        self.inbox.skip(rest_at);
+        let sections = lens.map(|len| self.inbox.cut(len));
+        self.inbox.skip(whole_len - rest_at - lens.iter().sum::<usize>());
+        self.inbox.end_frame();
+        Ok(Some(Whole::Message { header, ack_seq, sections }))
     }
 
     /// The message that waited at the throttles may be read.
@@ -398,6 +451,11 @@ impl Transport {
         self.inbox.end_frame();
         Ok(Some(Received { frame, stamps, permits }))
     }
+}
+
+/// A message's header that cannot be read.
+pub(super) fn bad_header(error: DecodeError) -> ProtocolError {
+    ProtocolError::Payload { what: Tag::Message.name(), error }
 }
 
 /// What was sealed or packed could not arrive in a buffer of the application, but ends there.

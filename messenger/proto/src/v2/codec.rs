@@ -204,6 +204,12 @@ impl Decoder {
         self.compression = compression;
     }
 
+    /// Whether frames are sealed.
+    #[inline]
+    pub(crate) fn is_secure(&self) -> bool {
+        self.key.is_some()
+    }
+
     /// Bytes the next frame starts with.
     #[inline]
     pub fn head_len(&self) -> usize {
@@ -221,12 +227,7 @@ impl Decoder {
     pub fn begin(&mut self, head: Bytes) -> Result<Preamble, ProtocolError> {
         assert_eq!(head.len(), self.head_len(), "bytes of a head");
         let preamble = match &mut self.key {
-            None => {
-                let head = head[..].try_into().expect("as long as asked for");
-                let preamble = Preamble::decode_compressed(head)?;
-                self.plain.restart(self.wire, preamble);
-                preamble
-            }
+            None => return self.begin_plain(head[..].try_into().expect("as long as asked for")),
             Some(key) => {
                 let opening = Opening::new(key, head)?;
                 let preamble = *opening.preamble();
@@ -234,10 +235,33 @@ impl Decoder {
                 preamble
             }
         };
+        self.accept(preamble)
+    }
+
+    /// The same for a frame that is not sealed: of its head nothing is kept.
+    #[inline]
+    pub(crate) fn begin_plain(
+        &mut self,
+        head: &[u8; PREAMBLE_LEN],
+    ) -> Result<Preamble, ProtocolError> {
+        let preamble = Preamble::decode_compressed(head)?;
+        self.plain.restart(self.wire, preamble);
+        self.accept(preamble)
+    }
+
+    #[inline]
+    fn accept(&self, preamble: Preamble) -> Result<Preamble, ProtocolError> {
         match preamble.compressed && self.compression.is_none() {
             true => Err(ProtocolError::Compressed { tag: preamble.tag }),
             false => Ok(preamble),
         }
+    }
+
+    /// The frame that has begun, for a caller who has all its bytes; none if its segments are not
+    /// the bytes on the wire.
+    #[inline]
+    pub(crate) fn in_place(&mut self) -> Option<&mut Assembly> {
+        self.reads_in_place().then_some(&mut self.plain)
     }
 
     /// Bytes of the next piece, never zero; none when the frame is complete.

@@ -226,18 +226,56 @@ impl Assembly {
 
     /// Takes the next piece, of exactly the length that [`Assembly::wants`] tells.
     pub fn push(&mut self, mut piece: Bytes) -> Result<(), ProtocolError> {
+        let index = self.next;
+        self.check_next(&piece)?;
+        if let Some(len) = self.preamble.lens().get(index) {
+            piece.truncate(*len as usize);
+            self.segments[index] = piece;
+        }
+        Ok(())
+    }
+
+    /// Lengths of the first segment and of the others.
+    pub(crate) fn lens(&self) -> (usize, [usize; SEGMENTS_MAX - 1]) {
+        let [first, rest @ ..] = self.preamble.all_lens();
+        (first, rest)
+    }
+
+    /// Where the second segment is in the body: behind the first one and its checksum.
+    pub(crate) fn rest_at(&self) -> usize {
+        self.piece_len(0)
+    }
+
+    /// Bytes of all pieces together.
+    pub(crate) fn body_len(&self) -> usize {
+        (0..=self.preamble.lens().len()).map(|piece| self.piece_len(piece)).sum()
+    }
+
+    /// Checks all pieces at once, for a caller who has them all and keeps them: `body` is what
+    /// follows the preamble. Whether the sender gave the frame up.
+    pub(crate) fn check(&mut self, mut body: &[u8]) -> Result<bool, ProtocolError> {
+        while let Some(len) = self.wants() {
+            let (piece, rest) = body.split_at(len);
+            self.check_next(piece)?;
+            body = rest;
+        }
+        Ok(self.aborted)
+    }
+
+    /// Checks the next piece as far as it can be told by now.
+    #[inline]
+    fn check_next(&mut self, piece: &[u8]) -> Result<(), ProtocolError> {
         debug_assert_eq!(self.wants(), Some(piece.len()));
-        if self.next == self.preamble.lens().len() {
-            self.check_epilogue(&piece)?;
-        } else {
-            let crc = piece.split_off(self.preamble.lens()[self.next] as usize);
+        if let Some(len) = self.preamble.lens().get(self.next) {
+            let (segment, crc) = piece.split_at(*len as usize);
             if self.wire.crc_data {
-                self.crcs[self.next] = crc32c(SEGMENT_SEED, &piece);
+                self.crcs[self.next] = crc32c(SEGMENT_SEED, segment);
             }
-            if let Ok(crc) = <[u8; CRC_LEN]>::try_from(crc.as_ref()) {
+            if let Ok(crc) = <[u8; CRC_LEN]>::try_from(crc) {
                 self.check_crc(self.next, crc)?;
             }
-            self.segments[self.next] = piece;
+        } else {
+            self.check_epilogue(piece)?;
         }
         self.next += 1;
         self.skip_empty();

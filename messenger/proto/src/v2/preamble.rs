@@ -55,6 +55,11 @@ impl Preamble {
         &self.lens[..self.count.into()]
     }
 
+    /// Lengths of all segments; those not counted are empty.
+    pub(super) fn all_lens(&self) -> [usize; SEGMENTS_MAX] {
+        self.lens.map(|len| len as usize)
+    }
+
     /// Reads a preamble where compression was not agreed on.
     pub fn decode(wire: &[u8; PREAMBLE_LEN]) -> Result<Self, ProtocolError> {
         let preamble = Self::decode_compressed(wire)?;

@@ -92,15 +92,16 @@ impl Session {
             return;
         }
         let dispatch = self.identity.dispatch_throttle.as_ref();
-        let mut admission = Admission::new(now, header.payload_len(), &self.policy, dispatch);
-        let is_open = admission.advance(now, &self.unblock);
-        self.stats.throttle_waits += u64::from(!is_open);
+        let len = header.payload_len();
+        let admitted = Admission::request(now, len, &self.policy, dispatch, &self.unblock);
+        self.stats.throttle_waits += u64::from(admitted.is_err());
         let Some(transport) = self.transport() else {
             return;
         };
-        match transport.link() {
-            Some(link) if is_open => link.admit(admission.stamps, admission.permits),
-            _ => transport.reading = Reading::Admission(Box::new(admission)),
+        match (admitted, transport.link()) {
+            (Ok(permits), Some(link)) => link.admit(ReceiveStamps::admitted(now), permits),
+            (Ok(_), None) => {}
+            (Err(admission), _) => transport.reading = Reading::Admission(admission),
         }
     }
 }
