@@ -288,7 +288,7 @@ impl Transport {
     }
 
     /// Queues a message of ours, who are `source`; everything up to message `in_seq` arrived here.
-    /// In crc mode its sections are referenced, not copied.
+    /// In crc mode its sections are referenced, not copied, unless they are short.
     pub(super) fn send_message(&mut self, message: &Message, in_seq: u64, source: EntityName) {
         let sections = [&message.front, &message.middle, &message.data];
         match &self.v1 {
@@ -296,7 +296,7 @@ impl Transport {
                 let write =
                     |out: &mut _| link.encoder.message(&message.header, source, sections, out);
                 let tail = self.outbox.write(write);
-                tail.sections.into_iter().for_each(|section| self.outbox.push(section));
+                tail.sections.iter().for_each(|section| self.outbox.push(section));
                 self.outbox.write(|out| out.extend_from_slice(tail.footer.as_bytes()));
             }
             _ => self.send_frame(&header::encode(&message.header, in_seq), sections),
@@ -310,14 +310,14 @@ impl Transport {
             let [front, middle, data] = sections;
             let rest: [&[u8]; SEGMENTS_MAX - 1] = [front, middle, data];
             let epilogue = self.outbox.write(|out| wire.begin(Tag::Message, first, rest, out));
-            sections.into_iter().for_each(|section| self.outbox.push(section.clone()));
+            sections.into_iter().for_each(|section| self.outbox.push(section));
             self.outbox.write(|out| out.extend_from_slice(epilogue.as_bytes()));
             return;
         }
         let encoder = &mut self.encoder;
         match self.outbox.write(|out| encoder.begin(Tag::Message, first, sections, out)) {
             Ok(tail) => {
-                tail.sections.into_iter().for_each(|section| self.outbox.push(section));
+                tail.sections.iter().for_each(|section| self.outbox.push(section));
                 self.outbox.write(|out| out.extend_from_slice(tail.epilogue.as_bytes()));
             }
             Err(error) => self.failed = Some(error),
