@@ -1,9 +1,12 @@
 //! Messages on their way out: queued by priority, then kept until acknowledged if lossless.
 //!
 //! ```text
-//!   push -> lanes --pop--> (written) --keep--> sent --acked--> gone
-//!             ^------------put_back-------------'   after a fault
+//!   each lane:   [ written, not acknowledged | queued ] <-- push
+//!                acked: gone at this end     ^ write_next: the first lane that has one
 //! ```
+//!
+//! A message stays where it was pushed until it is gone; only a fault moves what was written, to
+//! the front of the first lane.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -14,11 +17,11 @@ use crate::message::{Message, PRIORITY_HIGHEST};
 pub(super) struct OutQueue {
     /// Highest priority first. Lanes stay when empty; an application uses few priorities.
     lanes: Vec<Lane>,
-    /// Messages in `lanes`.
+    /// Messages not written yet.
     queued: usize,
-    /// Written but not acknowledged, in the order of their numbers.
-    sent: VecDeque<Outgoing>,
-    /// Payload bytes in `lanes` and `sent`.
+    /// Messages written but not acknowledged.
+    written: usize,
+    /// Payload bytes of both.
     bytes: usize,
 }
 
@@ -26,13 +29,15 @@ pub(super) struct OutQueue {
 struct Lane {
     priority: u16,
     messages: VecDeque<Outgoing>,
+    /// How many at the front are written, in the order of their numbers.
+    written: usize,
 }
 
-/// A message and since when it has been where it is.
+/// A message and since when it has been queued or written.
 #[derive(Debug)]
-pub(super) struct Outgoing {
-    pub(super) message: Message,
-    pub(super) since: Instant,
+struct Outgoing {
+    message: Message,
+    since: Instant,
 }
 
 /// What an acknowledgement settled.
@@ -51,7 +56,7 @@ impl OutQueue {
 
     /// Messages held, unacknowledged ones included.
     pub(super) fn count(&self) -> usize {
-        self.queued + self.sent.len()
+        self.queued + self.written
     }
 
     /// Payload bytes held, unacknowledged ones included.
@@ -62,44 +67,72 @@ impl OutQueue {
     pub(super) fn push(&mut self, now: Instant, message: Message) {
         self.queued += 1;
         self.bytes += message.payload_len();
-        let outgoing = Outgoing { message, since: now };
-        self.lane(outgoing.message.header.priority).push_back(outgoing);
+        let lane = self.lane(message.header.priority);
+        lane.messages.push_back(Outgoing { message, since: now });
     }
 
-    /// The next message to write: strict order between priorities, first in first out inside one
-    /// (contract S-1).
-    pub(super) fn pop(&mut self) -> Option<Outgoing> {
-        let outgoing = self.lanes.iter_mut().find_map(|lane| lane.messages.pop_front())?;
+    /// Has `write` number and write the next message, and tells it since when that was queued:
+    /// strict order between priorities, first in first out inside one (contract S-1). If it `keeps`
+    /// the message, that is until it is acknowledged. False if there is none.
+    pub(super) fn write_next(
+        &mut self,
+        now: Instant,
+        keeps: bool,
+        write: impl FnOnce(&mut Message, Instant),
+    ) -> bool {
+        let mut lanes = self.lanes.iter_mut();
+        let Some(lane) = lanes.find(|lane| lane.written < lane.messages.len()) else {
+            return false;
+        };
+        let outgoing = &mut lane.messages[lane.written];
+        write(&mut outgoing.message, outgoing.since);
+        outgoing.since = now;
         self.queued -= 1;
-        self.bytes -= outgoing.message.payload_len();
-        Some(outgoing)
-    }
-
-    /// Keeps a written message until it is acknowledged.
-    pub(super) fn keep(&mut self, now: Instant, message: Message) {
-        self.bytes += message.payload_len();
-        self.sent.push_back(Outgoing { message, since: now });
+        if keeps {
+            lane.written += 1;
+            self.written += 1;
+        } else {
+            self.bytes -= outgoing.message.payload_len();
+            lane.messages.remove(lane.written);
+        }
+        true
     }
 
     /// The peer has every message up to `seq`. Returns how many were waiting for that (S-7).
     pub(super) fn acked(&mut self, now: Instant, seq: u64) -> Acked {
-        let count = self.sent.partition_point(|sent| sent.message.header.seq <= seq);
-        let mut acked = Acked { count: count as u64, time: Duration::ZERO };
-        for Outgoing { message, since } in self.sent.drain(..count) {
-            self.bytes -= message.payload_len();
-            acked.time += now.saturating_duration_since(since);
+        let mut acked = Acked::default();
+        if self.written == 0 {
+            return acked;
+        }
+        for lane in &mut self.lanes {
+            let written = lane.messages.iter().take(lane.written);
+            let mut count = 0;
+            for Outgoing { message, since } in
+                written.take_while(|written| written.message.header.seq <= seq)
+            {
+                count += 1;
+                self.bytes -= message.payload_len();
+                acked.time += now.saturating_duration_since(*since);
+            }
+            lane.messages.drain(..count);
+            lane.written -= count;
+            self.written -= count;
+            acked.count += count as u64;
         }
         acked
     }
 
     /// Puts unacknowledged messages before all others, in their order. Returns how many (S-9).
     pub(super) fn put_back(&mut self) -> u64 {
-        let mut sent = std::mem::take(&mut self.sent);
-        let count = sent.len();
+        let mut written: Vec<Outgoing> = Vec::with_capacity(self.written);
+        for lane in &mut self.lanes {
+            written.extend(lane.messages.drain(..std::mem::take(&mut lane.written)));
+        }
+        written.sort_by_key(|outgoing| outgoing.message.header.seq);
+        let count = std::mem::take(&mut self.written);
         self.queued += count;
         let lane = self.lane(PRIORITY_HIGHEST);
-        sent.append(lane);
-        *lane = sent;
+        written.into_iter().rev().for_each(|outgoing| lane.messages.push_front(outgoing));
         count as u64
     }
 
@@ -107,31 +140,33 @@ impl OutQueue {
     /// Messages never written have the number 0. Returns how many (S-10).
     pub(super) fn drop_received(&mut self, seq: u64) -> u64 {
         let lane = self.lane(PRIORITY_HIGHEST);
-        let has = |outgoing: &Outgoing| (1..=seq).contains(&outgoing.message.header.seq);
-        let count = lane.iter().position(|outgoing| !has(outgoing)).unwrap_or(lane.len());
-        let bytes: usize = lane.drain(..count).map(|gone| gone.message.payload_len()).sum();
+        let has = |outgoing: &&Outgoing| (1..=seq).contains(&outgoing.message.header.seq);
+        let count = lane.messages.iter().skip(lane.written).take_while(has).count();
+        let gone = lane.messages.drain(lane.written..lane.written + count);
+        let bytes: usize = gone.map(|gone| gone.message.payload_len()).sum();
         self.queued -= count;
         self.bytes -= bytes;
         count as u64
     }
 
-    /// Makes every message one that was never written: a new session counts from the start.
+    /// Makes every queued message one that was never written: a new session counts from the start.
     pub(super) fn forget_seqs(&mut self) {
-        let messages = self.lanes.iter_mut().flat_map(|lane| &mut lane.messages);
-        messages.for_each(|outgoing| outgoing.message.header.seq = 0);
+        let queued =
+            self.lanes.iter_mut().flat_map(|lane| lane.messages.iter_mut().skip(lane.written));
+        queued.for_each(|outgoing| outgoing.message.header.seq = 0);
     }
 
     pub(super) fn clear(&mut self) {
         *self = Self::default();
     }
 
-    fn lane(&mut self, priority: u16) -> &mut VecDeque<Outgoing> {
+    fn lane(&mut self, priority: u16) -> &mut Lane {
         let found = self.lanes.binary_search_by(|lane| priority.cmp(&lane.priority));
         let index = found.unwrap_or_else(|index| {
-            self.lanes.insert(index, Lane { priority, messages: VecDeque::new() });
+            self.lanes.insert(index, Lane { priority, messages: VecDeque::new(), written: 0 });
             index
         });
-        &mut self.lanes[index].messages
+        &mut self.lanes[index]
     }
 }
 
@@ -144,7 +179,11 @@ mod tests {
     }
 
     fn drained(mut queue: OutQueue) -> Vec<u64> {
-        std::iter::from_fn(|| queue.pop()).map(|out| out.message.header.tid).collect()
+        let mut tids = Vec::new();
+        let now = Instant::now();
+        while queue.write_next(now, false, |message, _| tids.push(message.header.tid)) {}
+        assert_eq!((queue.count(), queue.bytes()), (0, 0));
+        tids
     }
 
     /// A queue that wrote messages `seqs`, whose tids are their numbers.
@@ -152,9 +191,7 @@ mod tests {
         let mut queue = OutQueue::default();
         for seq in seqs {
             queue.push(now, message(seq, 100 + seq as u16));
-            let mut message = queue.pop().unwrap().message;
-            message.header.seq = seq;
-            queue.keep(now, message);
+            assert!(queue.write_next(now, true, |message, _| message.header.seq = seq));
         }
         queue
     }
@@ -191,6 +228,21 @@ mod tests {
         let rest = Acked { count: 2, time: Duration::from_millis(40) };
         assert_eq!(queue.acked(later(20), u64::MAX), rest);
         assert_eq!((queue.count(), queue.bytes()), (0, 0));
+    }
+
+    #[test]
+    fn what_one_lane_wrote_around_another_goes_back_in_the_order_of_its_numbers() {
+        let now = Instant::now();
+        let mut queue = OutQueue::default();
+        for (seq, priority) in [(1, 64), (2, 196), (3, 64), (4, 127)] {
+            queue.push(now, message(seq, priority));
+            assert!(queue.write_next(now, true, |message, _| message.header.seq = seq));
+        }
+        queue.push(now, message(5, 64));
+        assert_eq!(queue.acked(now, 1).count, 1);
+        assert_eq!((queue.count(), queue.bytes()), (4, 8));
+        assert_eq!(queue.put_back(), 3);
+        assert_eq!(drained(queue), [2, 3, 4, 5]);
     }
 
     #[test]

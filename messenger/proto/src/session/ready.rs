@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 use crate::error::ProtocolError;
 use crate::message::{Message, MessagePermits, ReceiveStamps};
 use crate::session::outbox::GATHER_MAX;
-use crate::session::queue::Outgoing;
 use crate::session::transport::{Phase, Received, Side, Transport, Whole, bad_header};
 use crate::session::{Session, SessionEvent, State, Step};
 use crate::v2::control::{Ack, Keepalive2, Keepalive2Ack};
@@ -144,22 +143,19 @@ impl Session {
         }
         let acks_with_messages = transport.acks_with_messages();
         while has_room(transport)
-            && let Some(Outgoing { mut message, since }) = self.queue.pop()
-        {
-            let is_replay = message.header.seq != 0;
-            if !is_replay {
-                self.stats.send_waits += 1;
-                self.stats.send_time += self.now.saturating_duration_since(since);
-            }
-            self.numbers.out_seq += 1;
-            message.header.seq = self.numbers.out_seq;
-            transport.send_message(&message, self.numbers.in_seq, source);
-            self.stats.messages_sent += 1;
-            self.ack_due &= !acks_with_messages;
-            if !self.policy.lossy {
-                self.queue.keep(self.now, message);
-            }
-        }
+            && self.queue.write_next(self.now, !self.policy.lossy, |message, since| {
+                let is_replay = message.header.seq != 0;
+                if !is_replay {
+                    self.stats.send_waits += 1;
+                    self.stats.send_time += self.now.saturating_duration_since(since);
+                }
+                self.numbers.out_seq += 1;
+                message.header.seq = self.numbers.out_seq;
+                transport.send_message(message, self.numbers.in_seq, source);
+                self.stats.messages_sent += 1;
+                self.ack_due &= !acks_with_messages;
+            })
+        {}
         if self.ack_due && (self.queue.is_empty() || !acks_with_messages) {
             transport.send_ack(self.numbers.in_seq);
             self.stats.acks_sent += 1;
