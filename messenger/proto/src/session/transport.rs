@@ -306,15 +306,16 @@ impl Transport {
     fn send_frame(&mut self, head: &[u8], sections: [&Bytes; SEGMENTS_MAX - 1]) {
         let first = |writer: &mut Writer<'_>| writer.bytes(head);
         // The common case, spared everything that sealing needs.
-        if let Some(wire) = self.encoder.plain() {
+        let encoder = &mut self.encoder;
+        if encoder.is_plain() {
             let [front, middle, data] = sections;
             let rest: [&[u8]; SEGMENTS_MAX - 1] = [front, middle, data];
-            let epilogue = self.outbox.write(|out| wire.begin(Tag::Message, first, rest, out));
+            let epilogue =
+                self.outbox.write(|out| encoder.begin_plain(Tag::Message, first, rest, out));
             sections.into_iter().for_each(|section| self.outbox.push(section));
             self.outbox.write(|out| out.extend_from_slice(epilogue.as_bytes()));
             return;
         }
-        let encoder = &mut self.encoder;
         match self.outbox.write(|out| encoder.begin(Tag::Message, first, sections, out)) {
             Ok(tail) => {
                 tail.sections.iter().for_each(|section| self.outbox.push(section));

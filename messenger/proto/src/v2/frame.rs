@@ -109,8 +109,20 @@ impl Wire {
         rest: [&[u8]; SEGMENTS_MAX - 1],
         out: &mut BytesMut,
     ) -> Epilogue {
+        out[at..at + PREAMBLE_LEN].copy_from_slice(&preamble.encode());
+        self.add_checksums(preamble, at, rest, out)
+    }
+
+    /// The same behind a preamble that was written, too.
+    #[inline]
+    pub(super) fn add_checksums(
+        &self,
+        preamble: &Preamble,
+        at: usize,
+        rest: [&[u8]; SEGMENTS_MAX - 1],
+        out: &mut BytesMut,
+    ) -> Epilogue {
         let first_at = at + PREAMBLE_LEN;
-        out[at..first_at].copy_from_slice(&preamble.encode());
         let counted = preamble.lens().len();
         let mut rest_crcs = [0; SEGMENTS_MAX - 1];
         if self.crc_data {

@@ -6,5 +6,6 @@
 mod choice;
 mod lengths;
 mod link;
+mod repeated;
 mod roundtrip;
 mod tampering;
