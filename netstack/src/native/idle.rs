@@ -34,8 +34,8 @@ pub enum IdlePolicy {
     Adaptive {
         /// Silence after which it naps.
         spin: Duration,
-        /// Longest nap, which a packet that ends the silence may wait. Below 50 us naps cost more
-        /// than a twentieth of a core.
+        /// Longest nap, which a packet that ends the silence may wait. Each costs some ten
+        /// microseconds of the core.
         nap: Duration,
     },
 }

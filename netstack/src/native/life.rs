@@ -138,8 +138,7 @@ impl<D: PacketDevice> NativeWorker<D> {
             Fault::Unreachable => self.counts.connections_unreachable += 1,
         }
         self.opening.remove(&slot);
-        self.wheel.cancel(slot);
-        self.repairs.cancel(slot);
+        self.cancel_timers(slot);
         let conn = self.conns.at(slot);
         conn.fault = Some(fault);
         conn.is_readable = false;
@@ -202,11 +201,16 @@ impl<D: PacketDevice> NativeWorker<D> {
         }
     }
 
+    /// Nothing will be looked at for this connection any more.
+    fn cancel_timers(&mut self, slot: u32) {
+        self.wheel.cancel(slot);
+        self.repairs.cancel(slot);
+    }
+
     /// Takes a connection out of everything.
     pub(super) fn remove(&mut self, slot: u32) {
         self.detach(slot);
-        self.wheel.cancel(slot);
-        self.repairs.cancel(slot);
+        self.cancel_timers(slot);
         self.opening.remove(&slot);
         let conn = self.conns.remove(slot);
         if conn.phase == Phase::HalfOpen
@@ -243,8 +247,7 @@ impl<D: PacketDevice> NativeWorker<D> {
         if phase == Phase::Orphan {
             self.remove(slot);
         } else {
-            self.wheel.cancel(slot);
-            self.repairs.cancel(slot);
+            self.cancel_timers(slot);
             self.conns.at(slot).armed = NEVER;
         }
     }
