@@ -14,7 +14,7 @@ use std::fmt;
 use std::fs::File;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::AsFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::str::FromStr;
 
@@ -187,6 +187,7 @@ impl Pair {
 impl Spec {
     /// The flags that give one end its transport.
     fn flags(&self, end: End, scratch: &ScratchDir) -> Result<Vec<String>> {
+        let file = self.config_file(scratch)?;
         let flags = |flags: &[&str]| flags.iter().map(|flag| (*flag).to_owned()).collect();
         let mut flags: Vec<String> = match (self.wire, end) {
             (Wire::Yardstick(Waiting::Epoll), _) => flags(&["--yardstick", "epoll"]),
@@ -194,22 +195,27 @@ impl Spec {
             (Wire::Posix, _) | (Wire::Tap, End::Client) => flags(&["--stack", "posix"]),
             (Wire::Simple, _) => flags(&["--stack", "simple"]),
             (Wire::Memif | Wire::Vhost | Wire::Tap, _) => {
-                let vdev = self.vdev(end, scratch)?;
+                let vdev = self.vdev(end, scratch, file.as_deref())?;
                 let addr = if end == End::Server { SERVER } else { CLIENT };
                 let addr = format!("{addr}/{PREFIX}");
                 flags(&["--stack", "dpdk", "--vdev", &vdev, "--addr", &addr])
             }
         };
-        if let Some(file) = self.config_file(scratch)? {
+        if let Some(file) = file {
             flags.extend(["--config".to_owned(), file.display().to_string()]);
         }
         Ok(flags)
     }
 
-    fn vdev(&self, end: End, scratch: &ScratchDir) -> Result<String> {
+    /// The device of one end; `file` has what both are configured with, flags apart.
+    fn vdev(&self, end: End, scratch: &ScratchDir, file: Option<&Path>) -> Result<String> {
+        let flags = match file {
+            Some(file) => ["--config".to_owned(), file.display().to_string()],
+            None => ["--workers".to_owned(), "1".to_owned()],
+        };
+        let config = crate::options::config_of(&flags)?;
         let socket = scratch.join("wire.sock");
         let socket = socket.display();
-        let config = self.file(scratch)?;
         let workers = u8::from(config.ms_async_op_threads);
         Ok(match (self.wire, end) {
             (Wire::Memif, _) => {
@@ -235,15 +241,7 @@ impl Spec {
         crate::options::config_of(&self.flags(end, scratch)?)
     }
 
-    /// What both ends are configured with, flags apart.
-    fn file(&self, scratch: &ScratchDir) -> Result<Config> {
-        let flags = match self.config_file(scratch)? {
-            Some(file) => ["--config".to_owned(), file.display().to_string()],
-            None => ["--workers".to_owned(), "1".to_owned()],
-        };
-        crate::options::config_of(&flags)
-    }
-
+    /// The file that configures both ends, if there is one.
     fn config_file(&self, scratch: &ScratchDir) -> Result<Option<PathBuf>> {
         if self.config.is_some() || !matches!(self.wire, Wire::Memif | Wire::Vhost) {
             return Ok(self.config.clone());
