@@ -24,7 +24,7 @@
 //!     dispatch(event);
 //! }
 //! while let Some(batch) = session.poll_transmit(now) {
-//!     let (wanted, sent) = (batch.len(), send(batch.slices()));
+//!     let (wanted, sent) = (batch.len(), send(&batch.slices()));
 //!     session.transmitted(sent);
 //!     if sent < wanted {
 //!         break; // the transport is full

@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 use std::io::IoSlice;
 
+use arrayvec::ArrayVec;
 use bytes::{Buf, Bytes, BytesMut};
 
 /// Most slices of one gather list.
@@ -17,21 +18,30 @@ const SCRATCH_LEN: usize = 8192;
 /// and in slices, of which a gather list has few.
 const COPIED_LEN_MAX: usize = SCRATCH_LEN / 16;
 
-/// Bytes to send, in order, as slices for one vectored write.
+/// Bytes to send, in order, for one vectored write.
 //
-// An array and a count rather than an `ArrayVec`: without a destructor its borrow of the session
-// ends with its last use, so that `transmitted` may be called while it is still in scope.
-#[derive(Debug)]
+// No array of slices, which is a kilobyte to fill and to move; and no destructor, so that its borrow
+// of the session ends with its last use and `transmitted` may be called while it is in scope.
+#[derive(Debug, Clone, Copy)]
 pub struct Gather<'a> {
-    slices: [IoSlice<'a>; GATHER_MAX],
-    count: usize,
+    chunks: &'a VecDeque<Bytes>,
     len: usize,
 }
 
 impl<'a> Gather<'a> {
     /// The slices; at least one, none of them empty.
-    pub fn slices(&self) -> &[IoSlice<'a>] {
-        &self.slices[..self.count]
+    pub fn slices(&self) -> ArrayVec<IoSlice<'a>, GATHER_MAX> {
+        let mut slices = ArrayVec::new();
+        let mut left = self.len;
+        for chunk in self.chunks {
+            if left == 0 {
+                break;
+            }
+            let chunk = &chunk[..chunk.len().min(left)];
+            left -= chunk.len();
+            slices.push(IoSlice::new(chunk));
+        }
+        slices
     }
 
     /// Sum of the slices' lengths; never zero.
@@ -89,20 +99,12 @@ impl Outbox {
     /// The first slices, `most` bytes of them at the most.
     pub(super) fn gather(&mut self, most: usize) -> Option<Gather<'_>> {
         self.seal();
-        if self.len.min(most) == 0 {
-            return None;
-        }
-        let mut gather = Gather { slices: [IoSlice::new(&[]); GATHER_MAX], count: 0, len: 0 };
-        for (slice, chunk) in gather.slices.iter_mut().zip(&self.chunks) {
-            let chunk = &chunk[..chunk.len().min(most - gather.len)];
-            if chunk.is_empty() {
-                break;
-            }
-            *slice = IoSlice::new(chunk);
-            gather.count += 1;
-            gather.len += chunk.len();
-        }
-        Some(gather)
+        let len = match self.chunks.len() {
+            0..=GATHER_MAX => self.len,
+            _ => self.chunks.iter().take(GATHER_MAX).map(Bytes::len).sum(),
+        };
+        let len = len.min(most);
+        (len > 0).then_some(Gather { chunks: &self.chunks, len })
     }
 
     /// The transport took the first `len` bytes.
@@ -190,7 +192,8 @@ mod tests {
         }
         let gather = outbox.gather(usize::MAX).unwrap();
         assert!(gather.slices().iter().all(|slice| slice.len() <= 2 * SCRATCH_LEN));
-        let bytes = gather.slices().iter().flat_map(|slice| slice.iter());
+        let slices = gather.slices();
+        let bytes = slices.iter().flat_map(|slice| slice.iter());
         assert!(bytes.enumerate().all(|(at, byte)| usize::from(*byte) == at / 100));
     }
 }

@@ -217,8 +217,8 @@ impl Host {
     fn hear(&mut self, at: usize) {
         let Slot { session, line, .. } = &mut self.slots[at];
         while let (Some(line), Some(gather)) = (*line, session.poll_transmit(self.now)) {
-            let slices = gather.slices().iter().flat_map(|slice| slice.iter());
-            self.lines[line].heard.extend(slices);
+            let heard = &mut self.lines[line].heard;
+            gather.slices().iter().for_each(|slice| heard.extend_from_slice(slice));
             let len = gather.len();
             session.transmitted(len);
         }

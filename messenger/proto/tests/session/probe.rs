@@ -189,7 +189,7 @@ impl Probe {
         }
         while let Some(gather) = self.session.poll_transmit(self.now) {
             for slice in gather.slices() {
-                self.heard.extend_from_slice(slice);
+                self.heard.extend_from_slice(&slice);
             }
             let len = gather.len();
             self.session.transmitted(len);
