@@ -53,6 +53,10 @@ use stopwatch::Stopwatch;
 
 /// Most bytes read from one peer in a turn.
 const READ_BYTES_PER_TURN: usize = 256 << 10;
+/// How many of its messages that should be. What they give rise to leaves at the end of the turn,
+/// and then the peer works on that while we work on its next ones; so a few, though a turn has its
+/// price.
+const READ_MESSAGES_PER_TURN: usize = 12;
 /// Most bytes written to one peer in a turn, not counting the end of the last gather list.
 const SEND_BYTES_PER_TURN: usize = 256 << 10;
 /// Most connections one listener accepts in a turn.

@@ -3,7 +3,9 @@
 use super::batch::Batch;
 use super::command::{Ask, Command, Newcomer};
 use super::processor::Accepted;
-use super::{Dial, Fate, READ_BYTES_PER_TURN, SEND_BYTES_PER_TURN, Target, Tools};
+use super::{
+    Dial, Fate, READ_BYTES_PER_TURN, READ_MESSAGES_PER_TURN, SEND_BYTES_PER_TURN, Target, Tools,
+};
 use crate::accounts::Accounts;
 use crate::connection::{Connection, Flag};
 use crate::dispatch_queue::News;
@@ -39,6 +41,8 @@ pub(crate) struct Peer {
     judged: bool,
     accounts: Accounts,
     injector: Injector,
+    /// Bytes read in a turn at the most: about as many as [`READ_MESSAGES_PER_TURN`] had lately.
+    read_share: usize,
 }
 
 /// What a newcomer leaves to the session that adopts it.
@@ -147,6 +151,7 @@ impl Peer {
             judged: false,
             accounts: Accounts::default(),
             injector,
+            read_share: READ_BYTES_PER_TURN,
         }
     }
 
@@ -514,36 +519,56 @@ impl Peer {
 
     /// Reads until the socket would block, the session wants no more, or its share is used up.
     fn receive<W: Worker>(&mut self, now: Instant, tools: &mut Tools<W>) {
-        let mut left = READ_BYTES_PER_TURN;
-        while left > 0 {
-            if self.transport.is_some() && self.injector.breaks_socket() {
-                self.on_trouble(now, &SocketError::Reset, tools);
-                return self.deliver(now, tools);
-            }
-            let Some(transport) = &self.transport else {
-                return;
-            };
-            let space = self.session.rx_space();
-            if space.is_empty() {
-                return;
-            }
-            let room = space.len().min(left);
-            match tools.worker.recv(now, &transport.socket, &mut space[..room]) {
-                Ok(Received::Bytes(len)) => {
-                    left -= len;
-                    let outcome = self.session.handle_received(now, len);
-                    self.log_fault(outcome);
-                }
-                Ok(Received::WouldBlock) => return,
-                Ok(Received::EndOfStream) => {
-                    self.hang_up(now, false, tools);
-                    self.session.handle_transport(now, TransportNews::Closed);
-                }
-                Err(error) => self.on_trouble(now, &error, tools),
-            }
+        let (mut left, before) = (self.read_share, self.session.stats().messages_received);
+        while left > 0 && self.receive_once(now, &mut left, tools) {
             self.deliver(now, tools);
         }
-        self.read_again(tools);
+        if left == 0 {
+            self.read_again(tools);
+        }
+        let bytes = self.read_share - left;
+        if bytes > 0 {
+            let messages = self.session.stats().messages_received.saturating_sub(before);
+            // If nothing whole came, what does is long.
+            let each = bytes.checked_div(messages as usize);
+            let share = each.map_or(READ_BYTES_PER_TURN, |each| each * READ_MESSAGES_PER_TURN);
+            self.read_share = share.clamp(1, READ_BYTES_PER_TURN);
+        }
+    }
+
+    /// Reads once; whether there is something to deliver, and maybe more to read.
+    fn receive_once<W: Worker>(
+        &mut self,
+        now: Instant,
+        left: &mut usize,
+        tools: &mut Tools<W>,
+    ) -> bool {
+        if self.transport.is_some() && self.injector.breaks_socket() {
+            self.on_trouble(now, &SocketError::Reset, tools);
+            return true;
+        }
+        let Some(transport) = &self.transport else {
+            return false;
+        };
+        let space = self.session.rx_space();
+        if space.is_empty() {
+            return false;
+        }
+        let room = space.len().min(*left);
+        match tools.worker.recv(now, &transport.socket, &mut space[..room]) {
+            Ok(Received::Bytes(len)) => {
+                *left -= len;
+                let outcome = self.session.handle_received(now, len);
+                self.log_fault(outcome);
+            }
+            Ok(Received::WouldBlock) => return false,
+            Ok(Received::EndOfStream) => {
+                self.hang_up(now, false, tools);
+                self.session.handle_transport(now, TransportNews::Closed);
+            }
+            Err(error) => self.on_trouble(now, &error, tools),
+        }
+        true
     }
 
     /// As if its socket had become ready for everything.
@@ -580,9 +605,12 @@ impl Peer {
             let Some(gather) = self.session.poll_transmit(now) else {
                 return;
             };
-            let (offered, slices) = (gather.len(), gather.slices());
-            let more = slices.len() == GATHER_MAX;
-            let sent = match tools.worker.send(now, &transport.socket, slices, more) {
+            let (offered, sent) = {
+                let slices = gather.slices();
+                let more = slices.len() == GATHER_MAX;
+                (gather.len(), tools.worker.send(now, &transport.socket, &slices, more))
+            };
+            let sent = match sent {
                 Ok(sent) => sent,
                 Err(error) => break error,
             };
