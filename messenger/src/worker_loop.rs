@@ -155,13 +155,14 @@ impl<W: Worker> WorkerLoop<W> {
         self.finish_touched(self.watch.last());
         self.tools.worker.flush(self.watch.last())?;
         let counters = &mut self.tools.counters;
-        let sending = self.watch.lap();
-        if is_sending {
-            counters.send_time += sending;
-        }
-        counters.running_time += self.watch.last().saturating_duration_since(now);
         counters.turns += 1;
-        counters.idle_turns += u64::from(!has_work);
+        if has_work || is_sending {
+            let sending = self.watch.lap();
+            counters.send_time += if is_sending { sending } else { Duration::ZERO };
+            counters.running_time += self.watch.last().saturating_duration_since(now);
+        } else {
+            counters.idle_turns += 1; // and a part of the waiting
+        }
         self.answer_counts();
         Ok(())
     }
@@ -194,7 +195,9 @@ impl<W: Worker> WorkerLoop<W> {
         if is_receiving {
             self.end_receiving(dispatching);
         }
-        self.take_commands(now);
+        if has_work {
+            self.take_commands(now);
+        }
         own_lane::close();
         has_work || self.tools.counters.commands > commands
     }
