@@ -550,6 +550,9 @@ impl<D: PacketDevice> NativeWorker<D> {
 
     /// Takes what siblings have for us, and what arrived here of theirs.
     fn take_parcels(&mut self, at: Moment) -> bool {
+        if self.steer.is_none() {
+            return false;
+        }
         let mut parcels = 0;
         while parcels < PARCELS_PER_TURN
             && let Some(parcel) = self.steer.as_ref().and_then(Steer::take)
@@ -576,12 +579,15 @@ impl<D: PacketDevice> NativeWorker<D> {
     fn take_own(&mut self, at: Moment) -> bool {
         // Answers to these are for the next turn.
         let frames = self.wire.own_len().min(PARCELS_PER_TURN);
+        if frames == 0 {
+            return false;
+        }
         for _ in 0..frames {
             if let Some(inbound) = self.wire.receive_own() {
                 self.on_inbound(inbound);
             }
         }
         self.process(at);
-        frames > 0
+        true
     }
 }
