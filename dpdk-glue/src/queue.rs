@@ -6,6 +6,7 @@
 
 use std::cell::Cell;
 use std::marker::PhantomData;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use dpdk_sys as sys;
@@ -99,6 +100,21 @@ impl RxQueue {
         };
         // SAFETY: a driver hands over what it returns; the shim leaves no chains.
         unsafe { fill_rest(burst, receive) }
+    }
+
+    /// A file that is readable while packets wait here. Only taps have one, which is the queue
+    /// itself; other drivers of ours would have to be told before each sleep.
+    pub fn arrivals(&self) -> Option<OwnedFd> {
+        let port = self.seat.link.gate.enter(self.seat.seat)?;
+        // SAFETY: the gate is open, so the port is started and has this queue.
+        let file = unsafe { sys::rte_eth_dev_rx_intr_ctl_q_get_fd(port, self.seat.queue) };
+        if file < 0 {
+            return None;
+        }
+        // SAFETY: the driver keeps the file open while the port is started, which it is until this
+        // queue comes to the gate again.
+        let file = unsafe { BorrowedFd::borrow_raw(file) };
+        file.try_clone_to_owned().ok()
     }
 
     /// Which of the port's receive queues this is.

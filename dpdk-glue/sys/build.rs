@@ -26,7 +26,7 @@ const LIBRARIES: [&str; 6] =
     ["rte_ethdev", "rte_mbuf", "rte_mempool", "rte_ring", "rte_eal", "rte_bus_vdev"];
 
 /// Functions of DPDK's stable ABI that `dpdk-glue` calls directly.
-const FUNCTIONS: [&str; 40] = [
+const FUNCTIONS: [&str; 41] = [
     "rte_eal_cleanup",
     "rte_eal_get_runtime_dir",
     "rte_eal_init",
@@ -37,6 +37,7 @@ const FUNCTIONS: [&str; 40] = [
     "rte_eth_dev_get_port_by_name",
     "rte_eth_dev_info_get",
     "rte_eth_dev_rss_hash_conf_get",
+    "rte_eth_dev_rx_intr_ctl_q_get_fd",
     "rte_eth_dev_rss_reta_query",
     "rte_eth_dev_socket_id",
     "rte_eth_dev_start",

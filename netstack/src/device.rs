@@ -8,6 +8,7 @@
 
 use std::fmt::Debug;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::time::Instant;
 
 use arrayvec::ArrayVec;
@@ -106,6 +107,12 @@ pub trait PacketDevice: Send {
 
     /// Sends from the front of `burst` and removes what was taken; the rest is for the next turn.
     fn tx_burst(&mut self, now: Instant, burst: &mut Burst<Self::Frame>);
+
+    /// A file that is readable while received frames wait, for a worker that has nothing to do.
+    /// `None`: they have to be polled for.
+    fn arrivals(&self) -> Option<OwnedFd> {
+        None
+    }
 
     /// Whether the link is up, as far as the device can tell. Cheap enough for every 100 ms only.
     fn link_is_up(&mut self) -> bool {

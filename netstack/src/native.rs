@@ -210,7 +210,10 @@ impl<D: PacketDevice> EventDriver for NativeWorker<D> {
             self.idle.disturb();
         } else {
             self.counts.idle_turns += 1;
-            self.idle.after_quiet_turn(now, deadline);
+            if self.idle.after_quiet_turn(now) {
+                let own = self.next_turn(now);
+                self.idle.sleep(now, deadline.into_iter().chain(own).min());
+            }
         }
         Ok(())
     }
@@ -234,6 +237,8 @@ impl<D: PacketDevice> NativeWorker<D> {
         let front = Front::new(&config.front(device.info())?)
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
         let ports = Ports::new(&config.ephemeral_ports, seed, device.info());
+        // Frames that come by way of siblings ring at no file.
+        let arrivals = if steer.is_none() { device.arrivals() } else { None };
         let mtu = device.info().mtu;
         let flows_max = config.max_connections + config.max_time_wait.max(1);
         Ok(Self {
@@ -248,7 +253,7 @@ impl<D: PacketDevice> NativeWorker<D> {
             ports,
             sockets: config.sockets(mtu),
             limits: config.limits(),
-            idle: Rest::new(config.idle),
+            idle: Rest::new(config.idle, arrivals)?,
             opening: BTreeSet::new(),
             touched: VecDeque::new(),
             news: Vec::new(),

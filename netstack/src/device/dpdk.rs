@@ -13,6 +13,7 @@
 use std::cell::Cell;
 use std::fmt;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use dpdk_glue::{
@@ -201,6 +202,10 @@ impl PacketDevice for DpdkDevice {
     #[inline]
     fn tx_burst(&mut self, _now: Instant, burst: &mut Burst<Mbuf>) {
         self.queues.tx.send(burst);
+    }
+
+    fn arrivals(&self) -> Option<OwnedFd> {
+        self.queues.rx.arrivals()
     }
 
     fn link_is_up(&mut self) -> bool {

@@ -16,6 +16,7 @@
 use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -151,6 +152,10 @@ impl<D: PacketDevice, W: Write + Send> PacketDevice for PcapDevice<D, W> {
         let taken = ends.len() - burst.len();
         let len = taken.checked_sub(1).map_or(0, |last| ends[last]);
         self.write(len, taken as u64);
+    }
+
+    fn arrivals(&self) -> Option<OwnedFd> {
+        self.device.arrivals()
     }
 
     fn link_is_up(&mut self) -> bool {

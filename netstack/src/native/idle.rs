@@ -2,17 +2,24 @@
 //!
 //! ```text
 //!   last work ---- SPIN_TURNS ----> give the core away ---- spin ----> nap, look, nap, look ...
-//!                  poll at once     Yield, Adaptive                    Adaptive
+//!                  poll at once     Yield, Adaptive                    or sleep until a frame comes
 //! ```
 //!
 //! Polling costs a core, sleeping costs latency. [`IdlePolicy::Adaptive`] polls as long as another
-//! packet is likely soon and then naps: a packet that ends a silence waits for a nap's end, one that
-//! follows another does not. A sender on this machine ends a nap at once.
+//! packet is likely soon. Then, over a device with a file that tells of frames
+//! ([`PacketDevice::arrivals`](crate::device::PacketDevice::arrivals)), it sleeps until there is
+//! one; over others it naps, and a packet that ends a silence waits for a nap's end. One that
+//! follows another waits for neither. A sender on this machine ends both at once.
 
+use std::io;
 use std::num::NonZeroU64;
-use std::sync::{Arc, OnceLock};
-use std::thread::{self, Thread};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
+
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 
 use crate::stack::Waker;
 
@@ -21,6 +28,8 @@ use crate::stack::Waker;
 const SPIN_TURNS: u32 = 128;
 /// How exactly the kernel ends naps, in nanoseconds. Its default adds 50 us to each.
 const TIMER_SLACK: NonZeroU64 = NonZeroU64::MIN;
+/// Longest sleep over a device that tells of its frames, should it fail to once.
+const LONGEST_SLEEP: Duration = Duration::from_millis(100);
 
 /// What a worker does after a number of turns in which nothing happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -30,12 +39,12 @@ pub enum IdlePolicy {
     /// Lets another thread run that waits for this core, if there is one.
     #[default]
     Yield,
-    /// Yields, and naps when nothing has happened for a while.
+    /// Yields, and sleeps or naps when nothing has happened for a while.
     Adaptive {
-        /// Silence after which it naps.
+        /// Silence after which it does.
         spin: Duration,
-        /// Longest nap, which a packet that ends the silence may wait. Each costs some ten
-        /// microseconds of the core.
+        /// Longest nap where the device does not tell of frames; a packet that ends the silence
+        /// may wait for so long. Each costs some ten microseconds of the core.
         nap: Duration,
     },
 }
@@ -47,69 +56,139 @@ pub(super) struct Rest {
     quiet_turns: u32,
     /// The first of them.
     quiet_since: Option<Instant>,
-    /// Who naps, once it is known.
-    sleeper: Arc<OnceLock<Thread>>,
+    /// Only for a policy that sleeps.
+    bell: Option<Arc<Bell>>,
+    /// Readable when frames wait.
+    arrivals: Option<OwnedFd>,
     naps: u64,
 }
 
 impl Rest {
-    pub(super) fn new(policy: IdlePolicy) -> Self {
-        Self { policy, quiet_turns: 0, quiet_since: None, sleeper: Arc::default(), naps: 0 }
+    /// `arrivals` is the device's file that tells of frames, if they come in no other way.
+    ///
+    /// # Errors
+    /// If a policy that sleeps cannot have a file to be woken by.
+    pub(super) fn new(policy: IdlePolicy, arrivals: Option<OwnedFd>) -> io::Result<Self> {
+        let bell = match policy {
+            IdlePolicy::Adaptive { .. } => Some(Arc::new(Bell::new()?)),
+            IdlePolicy::Spin | IdlePolicy::Yield => None,
+        };
+        Ok(Self { policy, quiet_turns: 0, quiet_since: None, bell, arrivals, naps: 0 })
     }
 
     /// This thread will rest.
     pub(super) fn start(&self) {
-        if matches!(self.policy, IdlePolicy::Adaptive { .. }) {
-            let _ = self.sleeper.set(thread::current());
+        if self.bell.is_some() {
             // Where that is refused naps are longer, and nothing else.
             let _ = rustix::thread::set_current_timer_slack(Some(TIMER_SLACK));
         }
     }
 
-    /// Ends a nap.
+    /// Ends a nap or a sleep.
     pub(super) fn waker(&self) -> Waker {
-        if !matches!(self.policy, IdlePolicy::Adaptive { .. }) {
-            return Waker::noop();
-        }
-        let sleeper = Arc::clone(&self.sleeper);
-        Waker::new(move || {
-            if let Some(thread) = sleeper.get() {
-                thread.unpark();
+        match &self.bell {
+            None => Waker::noop(),
+            Some(bell) => {
+                let bell = Arc::clone(bell);
+                Waker::new(move || bell.ring())
             }
-        })
+        }
     }
 
-    /// Naps taken.
+    /// Naps and sleeps.
     pub(super) fn naps(&self) -> u64 {
         self.naps
     }
 
     /// Something happened.
+    #[inline]
     pub(super) fn disturb(&mut self) {
         self.quiet_turns = 0;
     }
 
-    /// Nothing happened in the turn of time `now`, and nothing will by itself before `deadline`.
-    pub(super) fn after_quiet_turn(&mut self, now: Instant, deadline: Option<Instant>) {
+    /// Nothing happened in the turn of time `now`; whether it has been quiet for long enough to
+    /// [sleep](Rest::sleep).
+    #[inline]
+    pub(super) fn after_quiet_turn(&mut self, now: Instant) -> bool {
         if self.quiet_turns == 0 {
             self.quiet_since = Some(now);
         }
         self.quiet_turns = self.quiet_turns.saturating_add(1);
         if self.quiet_turns < SPIN_TURNS {
-            return std::hint::spin_loop();
+            std::hint::spin_loop();
+            return false;
         }
-        let quiet = self.quiet_since.map_or(Duration::ZERO, |since| now.duration_since(since));
         match self.policy {
             IdlePolicy::Spin => std::hint::spin_loop(),
-            IdlePolicy::Adaptive { spin, nap } if quiet >= spin => {
-                let left = deadline.map_or(nap, |deadline| deadline.duration_since(now).min(nap));
-                if left > Duration::ZERO {
-                    self.naps += 1;
-                    thread::park_timeout(left);
-                }
-            }
+            IdlePolicy::Adaptive { spin, .. } if self.is_quiet_for(spin, now) => return true,
             IdlePolicy::Yield | IdlePolicy::Adaptive { .. } => thread::yield_now(),
         }
+        false
+    }
+
+    /// Sleeps or naps from `now` on; not beyond `deadline`, when something will happen by itself.
+    pub(super) fn sleep(&mut self, now: Instant, deadline: Option<Instant>) {
+        let (IdlePolicy::Adaptive { nap, .. }, Some(bell)) = (self.policy, &self.bell) else {
+            return;
+        };
+        let most = if self.arrivals.is_some() { LONGEST_SLEEP } else { nap };
+        let left = deadline.map_or(most, |at| at.saturating_duration_since(now).min(most));
+        if left > Duration::ZERO {
+            self.naps += 1;
+            bell.sleep(self.arrivals.as_ref(), left);
+        }
+    }
+
+    fn is_quiet_for(&self, spin: Duration, now: Instant) -> bool {
+        self.quiet_since.is_some_and(|since| now.duration_since(since) >= spin)
+    }
+}
+
+/// Wakes one sleeper; ringing it costs a system call only while that one sleeps.
+#[derive(Debug)]
+struct Bell {
+    state: AtomicU8,
+    file: OwnedFd,
+}
+
+const AWAKE: u8 = 0;
+const ASLEEP: u8 = 1;
+/// Rung since it last slept: the next sleep is over at once.
+const RUNG: u8 = 2;
+
+impl Bell {
+    fn new() -> io::Result<Self> {
+        let file = eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?;
+        Ok(Self { state: AtomicU8::new(AWAKE), file })
+    }
+
+    fn ring(&self) {
+        if self.state.swap(RUNG, Ordering::AcqRel) == ASLEEP {
+            // It can only fail because it was rung some 2^64 times.
+            let _ = rustix::io::write(&self.file, &1_u64.to_ne_bytes());
+        }
+    }
+
+    /// Sleeps until it rings, there is something to read in `other`, or `time` is over.
+    fn sleep(&self, other: Option<&OwnedFd>, time: Duration) {
+        let (set, failed) = (Ordering::AcqRel, Ordering::Acquire);
+        if self.state.compare_exchange(AWAKE, ASLEEP, set, failed).is_ok() {
+            let own = PollFd::new(&self.file, PollFlags::IN);
+            let mut files = [own.clone(), own];
+            let mut count = 1;
+            if let Some(other) = other {
+                files[1] = PollFd::new(other, PollFlags::IN);
+                count = 2;
+            }
+            let time = Timespec::try_from(time).ok();
+            // A signal ends a sleep early, as a frame does.
+            let _ = poll(&mut files[..count], time.as_ref());
+            if !files[0].revents().is_empty() {
+                let _ = rustix::io::read(&self.file, &mut [0; 8]);
+            }
+        }
+        // Whoever rang since then is seen to in the turn that follows.
+        self.state.swap(AWAKE, Ordering::AcqRel);
     }
 }
 
@@ -123,11 +202,13 @@ mod tests {
     /// Naps in `turns` quiet turns, the last of which is `quiet` after the first.
     fn naps(policy: IdlePolicy, turns: u32, quiet: Duration, deadline: Option<Duration>) -> u64 {
         let begin = Instant::now();
-        let mut rest = Rest::new(policy);
+        let mut rest = Rest::new(policy, None).unwrap();
         rest.start();
         for turn in 0..turns {
             let now = begin + quiet * turn / (turns - 1);
-            rest.after_quiet_turn(now, deadline.map(|deadline| now + deadline));
+            if rest.after_quiet_turn(now) {
+                rest.sleep(now, deadline.map(|deadline| now + deadline));
+            }
         }
         rest.naps()
     }
@@ -146,36 +227,62 @@ mod tests {
     #[test]
     fn work_ends_a_silence() {
         let begin = Instant::now();
-        let mut rest = Rest::new(IdlePolicy::Adaptive { spin: SPIN, nap: NAP });
+        let mut rest = Rest::new(IdlePolicy::Adaptive { spin: SPIN, nap: NAP }, None).unwrap();
         for _ in 0..SPIN_TURNS {
-            rest.after_quiet_turn(begin, None);
+            rest.after_quiet_turn(begin);
         }
         rest.disturb();
         for _ in 0..2 * SPIN_TURNS {
-            rest.after_quiet_turn(begin + SPIN, None);
+            let is_quiet = rest.after_quiet_turn(begin + SPIN);
+            assert!(!is_quiet, "this silence began with the first turn after the work");
         }
-        assert_eq!(rest.naps(), 0, "this silence began with the first turn after the work");
-        rest.after_quiet_turn(begin + 2 * SPIN, None);
-        assert_eq!(rest.naps(), 1);
+        assert!(rest.after_quiet_turn(begin + 2 * SPIN));
+    }
+
+    /// Sleeps until something ends it.
+    fn sleep(rest: &mut Rest) {
+        rest.sleep(Instant::now(), None);
     }
 
     #[test]
-    fn a_sender_ends_a_nap() {
-        let policy = IdlePolicy::Adaptive { spin: Duration::ZERO, nap: Duration::from_secs(600) };
-        let mut rest = Rest::new(policy);
+    fn a_sender_ends_a_nap_and_the_next_one_if_it_came_between() {
+        let nap = Duration::from_secs(600);
+        let mut rest = Rest::new(IdlePolicy::Adaptive { spin: Duration::ZERO, nap }, None).unwrap();
         let waker = rest.waker();
-        let sleeper = Arc::clone(&rest.sleeper);
+        let bell = Arc::clone(rest.bell.as_ref().unwrap());
+        waker.wake();
+        waker.wake();
+        sleep(&mut rest);
         let worker = thread::spawn(move || {
-            rest.start();
-            for _ in 0..SPIN_TURNS {
-                rest.after_quiet_turn(Instant::now(), None);
-            }
+            sleep(&mut rest);
             rest.naps()
         });
-        while sleeper.get().is_none() {
+        while bell.state.load(Ordering::Acquire) != ASLEEP {
             thread::yield_now();
         }
-        waker.wake(); // before the nap or in it
-        assert_eq!(worker.join().unwrap(), 1);
+        waker.wake();
+        assert_eq!(worker.join().unwrap(), 2);
+    }
+
+    #[test]
+    fn a_frame_ends_a_sleep() {
+        let (arrivals, sender) = rustix::pipe::pipe().unwrap();
+        let policy = IdlePolicy::Adaptive { spin: SPIN, nap: NAP };
+        let mut rest = Rest::new(policy, Some(arrivals)).unwrap();
+        let bell = Arc::clone(rest.bell.as_ref().unwrap());
+        let worker = thread::spawn(move || {
+            // A machine that is very slow to look may see the end of the first sleep.
+            while rustix::io::ioctl_fionread(rest.arrivals.as_ref().unwrap()).unwrap() == 0 {
+                sleep(&mut rest);
+            }
+            let before = rest.naps();
+            sleep(&mut rest);
+            rest.naps() - before
+        });
+        while bell.state.load(Ordering::Acquire) != ASLEEP {
+            thread::yield_now();
+        }
+        rustix::io::write(&sender, b"x").unwrap();
+        assert_eq!(worker.join().unwrap(), 1, "it does not sleep while there is something");
     }
 }
