@@ -296,6 +296,7 @@ impl Session {
             },
             State::Open { transport, .. } if self.arrived + READ_AHEAD_KEEP <= now => {
                 transport.inbox.release_if_idle();
+                transport.outbox.release_if_idle();
                 transport.encoder.release();
             }
             _ => {}

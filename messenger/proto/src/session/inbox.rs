@@ -26,6 +26,8 @@ pub(super) struct Inbox {
     ahead: BytesMut,
     /// Bytes of `ahead` that hold data.
     filled: usize,
+    /// The end of the buffer before, for when nobody uses the rest of it any more.
+    before: BytesMut,
     /// Length of the piece asked for.
     wanted: usize,
     large: Option<Large>,
@@ -47,6 +49,7 @@ impl Inbox {
             ahead_len: ahead_len.max(2 * READ_MIN),
             ahead: BytesMut::new(),
             filled: 0,
+            before: BytesMut::new(),
             wanted: 0,
             large: None,
             has_large: false,
@@ -170,6 +173,7 @@ impl Inbox {
     pub(super) fn release_if_idle(&mut self) {
         if self.is_idle() {
             self.ahead = BytesMut::new();
+            self.before = BytesMut::new();
         }
     }
 
@@ -182,10 +186,14 @@ impl Inbox {
         }
         self.ahead.truncate(self.filled);
         if !self.ahead.try_reclaim(self.ahead_len - self.filled) {
-            // Slices of the old buffer are still in use somewhere.
-            let mut fresh = BytesMut::with_capacity(self.ahead_len);
-            fresh.extend_from_slice(&self.ahead);
-            self.ahead = fresh;
+            // Slices of it are still in use somewhere; maybe none of the one before is.
+            let mut next = std::mem::take(&mut self.before);
+            if !next.try_reclaim(self.ahead_len) {
+                next = BytesMut::with_capacity(self.ahead_len);
+            }
+            next.extend_from_slice(&self.ahead);
+            self.ahead.clear();
+            self.before = std::mem::replace(&mut self.ahead, next);
         }
         self.ahead.resize(self.ahead_len, 0);
     }

@@ -1,5 +1,10 @@
-//! Bytes on their way to a transport: frames as a list of chunks, payloads by reference unless they
+//! Bytes on their way to a transport: frames as a list of pieces, payloads by reference unless they
 //! are short.
+//!
+//! ```text
+//!   pieces:  Own 150 | Shared 4096 | Own 13 + 150 + 13
+//!   own:     [ 150 .............   |   13 + 150 + 13  ]    sent from its front, written at its end
+//! ```
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
@@ -10,13 +15,12 @@ use bytes::{Buf, Bytes, BytesMut};
 /// Most slices of one gather list.
 pub const GATHER_MAX: usize = 64;
 
-/// Room asked for at a time for headers, epilogues and short payloads; given back and used again
-/// once sent.
-const SCRATCH_LEN: usize = 8192;
+/// Room for headers, epilogues and short payloads to begin with.
+const OWN_LEN: usize = 8192;
 
 /// Payloads up to this length are copied: that costs less than their share in reference counts
 /// and in slices, of which a gather list has few.
-const COPIED_LEN_MAX: usize = SCRATCH_LEN / 16;
+const COPIED_LEN_MAX: usize = 512;
 
 /// Bytes to send, in order, for one vectored write.
 //
@@ -24,7 +28,8 @@ const COPIED_LEN_MAX: usize = SCRATCH_LEN / 16;
 // of the session ends with its last use and `transmitted` may be called while it is in scope.
 #[derive(Debug, Clone, Copy)]
 pub struct Gather<'a> {
-    chunks: &'a VecDeque<Bytes>,
+    pieces: &'a VecDeque<Piece>,
+    own: &'a [u8],
     len: usize,
 }
 
@@ -32,14 +37,18 @@ impl<'a> Gather<'a> {
     /// The slices; at least one, none of them empty.
     pub fn slices(&self) -> ArrayVec<IoSlice<'a>, GATHER_MAX> {
         let mut slices = ArrayVec::new();
-        let mut left = self.len;
-        for chunk in self.chunks {
+        let (mut own, mut left) = (self.own, self.len);
+        for piece in self.pieces {
             if left == 0 {
                 break;
             }
-            let chunk = &chunk[..chunk.len().min(left)];
-            left -= chunk.len();
-            slices.push(IoSlice::new(chunk));
+            let bytes = match piece {
+                Piece::Own(len) => own.split_off(..*len).expect("all pieces of it are in it"),
+                Piece::Shared(bytes) => &bytes[..],
+            };
+            let bytes = &bytes[..bytes.len().min(left)];
+            left -= bytes.len();
+            slices.push(IoSlice::new(bytes));
         }
         slices
     }
@@ -53,10 +62,28 @@ impl<'a> Gather<'a> {
 
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
-    chunks: VecDeque<Bytes>,
-    /// What follows the chunks: the end of one frame and the start of the next share a slice.
-    scratch: BytesMut,
+    pieces: VecDeque<Piece>,
+    /// What was written here and is not sent, all pieces of it.
+    own: BytesMut,
     len: usize,
+}
+
+/// Bytes of one slice; never none.
+#[derive(Debug)]
+enum Piece {
+    /// So many, the next ones of the outbox's own.
+    Own(usize),
+    /// A long payload.
+    Shared(Bytes),
+}
+
+impl Piece {
+    fn len(&self) -> usize {
+        match self {
+            Self::Own(len) => *len,
+            Self::Shared(bytes) => bytes.len(),
+        }
+    }
 }
 
 impl Outbox {
@@ -67,18 +94,23 @@ impl Outbox {
 
     /// Slices a gather list would have by now.
     pub(super) fn slices(&self) -> usize {
-        self.chunks.len() + usize::from(!self.scratch.is_empty())
+        self.pieces.len()
     }
 
     /// Appends what `write` writes.
     pub(super) fn write<T>(&mut self, write: impl FnOnce(&mut BytesMut) -> T) -> T {
-        if self.scratch.capacity() - self.scratch.len() < COPIED_LEN_MAX {
-            self.seal(); // what was written stays where it is
-            self.scratch.reserve(SCRATCH_LEN);
+        if self.own.capacity() == 0 {
+            self.own.reserve(OWN_LEN);
         }
-        let before = self.scratch.len();
-        let result = write(&mut self.scratch);
-        self.len += self.scratch.len() - before;
+        let before = self.own.len();
+        let result = write(&mut self.own);
+        let written = self.own.len() - before;
+        self.len += written;
+        match self.pieces.back_mut() {
+            _ if written == 0 => {}
+            Some(Piece::Own(len)) => *len += written,
+            _ => self.pieces.push_back(Piece::Own(written)),
+        }
         result
     }
 
@@ -89,22 +121,20 @@ impl Outbox {
             0 => {}
             1..=COPIED_LEN_MAX => self.write(|out| out.extend_from_slice(payload)),
             len => {
-                self.seal();
                 self.len += len;
-                self.chunks.push_back(payload.clone());
+                self.pieces.push_back(Piece::Shared(payload.clone()));
             }
         }
     }
 
     /// The first slices, `most` bytes of them at the most.
-    pub(super) fn gather(&mut self, most: usize) -> Option<Gather<'_>> {
-        self.seal();
-        let len = match self.chunks.len() {
+    pub(super) fn gather(&self, most: usize) -> Option<Gather<'_>> {
+        let len = match self.pieces.len() {
             0..=GATHER_MAX => self.len,
-            _ => self.chunks.iter().take(GATHER_MAX).map(Bytes::len).sum(),
+            _ => self.pieces.iter().take(GATHER_MAX).map(Piece::len).sum(),
         };
         let len = len.min(most);
-        (len > 0).then_some(Gather { chunks: &self.chunks, len })
+        (len > 0).then_some(Gather { pieces: &self.pieces, own: &self.own, len })
     }
 
     /// The transport took the first `len` bytes.
@@ -112,19 +142,27 @@ impl Outbox {
         assert!(len <= self.len, "the transport took more than it was given");
         self.len -= len;
         while len > 0 {
-            let front = self.chunks.front_mut().expect("unsent bytes are in chunks");
-            if front.len() > len {
-                front.advance(len);
-                return;
+            let front = self.pieces.front_mut().expect("unsent bytes are in pieces");
+            let taken = front.len().min(len);
+            let is_whole = taken == front.len();
+            match front {
+                Piece::Own(left) => {
+                    *left -= taken;
+                    self.own.advance(taken);
+                }
+                Piece::Shared(bytes) => bytes.advance(taken),
             }
-            len -= front.len();
-            self.chunks.pop_front();
+            if is_whole {
+                self.pieces.pop_front();
+            }
+            len -= taken;
         }
     }
 
-    fn seal(&mut self) {
-        if !self.scratch.is_empty() {
-            self.chunks.push_back(self.scratch.split().freeze());
+    /// Gives up room that holds nothing.
+    pub(super) fn release_if_idle(&mut self) {
+        if self.len == 0 {
+            *self = Self::default();
         }
     }
 }
@@ -185,15 +223,20 @@ mod tests {
     }
 
     #[test]
-    fn no_slice_of_what_is_written_is_longer_than_its_buffer() {
+    fn what_was_sent_makes_room_for_what_is_written() {
         let mut outbox = Outbox::default();
+        outbox.write(|out| out.put_bytes(0, 100));
+        let capacity = outbox.own.capacity();
         for count in 0..=u8::MAX {
             outbox.write(|out| out.put_bytes(count, 100));
+            assert_eq!(outbox.gather(usize::MAX).unwrap().len(), 200);
+            outbox.sent(100);
         }
-        let gather = outbox.gather(usize::MAX).unwrap();
-        assert!(gather.slices().iter().all(|slice| slice.len() <= 2 * SCRATCH_LEN));
-        let slices = gather.slices();
-        let bytes = slices.iter().flat_map(|slice| slice.iter());
-        assert!(bytes.enumerate().all(|(at, byte)| usize::from(*byte) == at / 100));
+        assert!(outbox.own.capacity() <= capacity, "{} bytes", outbox.own.capacity());
+        outbox.release_if_idle();
+        assert_ne!(outbox.own.capacity(), 0, "it holds something");
+        outbox.sent(100);
+        outbox.release_if_idle();
+        assert_eq!(outbox.own.capacity(), 0);
     }
 }
