@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
+pub mod by_hand;
 #[cfg(feature = "dpdk")]
 pub mod dpdk;
 pub mod memory;

@@ -1,0 +1,114 @@
+//! Two hosts as in [`super::sim`] without threads: whoever has them turns them, so that all their
+//! work can be counted.
+
+use super::{End, sim};
+use messenger::{
+    AddrType, Clock, Config, ConnectOptions, Connection, Dispatcher, DispatcherPriority,
+    DriveOptions, Driven, EntityAddr, EntityName, EntityType, Message, Messenger, Policy,
+};
+use netstack::device::sim::{SimDevice, SimNet, SimPort, WhenFull};
+use netstack::native::{IdlePolicy, NativeConfig, NativeStack};
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+/// A server that sends everything back, and a client that sends each answer as the next question.
+pub struct Pair {
+    hosts: [Host; 2],
+    clock: Clock,
+    player: Arc<Player>,
+    connection: Connection,
+}
+
+struct Host {
+    driven: Driven,
+    messenger: Messenger,
+}
+
+/// Sends back what it gets, and counts it.
+#[derive(Default)]
+struct Player {
+    messages: AtomicU64,
+}
+
+impl Dispatcher for Player {
+    fn can_fast_dispatch_any(&self) -> bool {
+        true
+    }
+    fn can_fast_dispatch(&self, _: &Message) -> bool {
+        true
+    }
+    fn fast_dispatch(&self, connection: &Connection, message: Message) {
+        self.messages.fetch_add(1, Ordering::Relaxed);
+        let Message { header, front, .. } = message;
+        let back = Message::new(header.kind).with_tid(header.tid).with_front(front);
+        connection.send_message(back).expect("there is room for what there was room for");
+    }
+}
+
+impl Pair {
+    /// Joined by a cable without length, with a session between them.
+    pub fn new() -> Self {
+        let ports = [End::Server, End::Client].map(|end| SimPort {
+            when_full: WhenFull::Wait,
+            vouches: true,
+            ..SimPort::new(end as u8 + 1)
+        });
+        let (_, devices) = SimNet::new(1, &ports);
+        let [server, client]: [Vec<SimDevice>; 2] = devices.try_into().expect("two ports");
+        let player = Arc::new(Player::default());
+        let clock = Clock::virtual_from(Instant::now());
+        let server = Host::new(End::Server, server, &clock);
+        let client = Host::new(End::Client, client, &clock);
+        server.messenger.add_dispatcher_tail(Arc::new(Player::default()), PRIORITY).unwrap();
+        client.messenger.add_dispatcher_tail(player.clone(), PRIORITY).unwrap();
+        let socket = Some(SocketAddr::new(sim::ip(End::Server), 6800));
+        let addr = EntityAddr { kind: AddrType::Msgr2, nonce: 0, socket };
+        server.messenger.bindv(&addr.into(), None).unwrap();
+        server.messenger.start().unwrap();
+        client.messenger.start().unwrap();
+        let addrs = server.messenger.addrs();
+        let connection = client
+            .messenger
+            .connect_to(EntityType::Osd, &addrs, ConnectOptions::default())
+            .unwrap();
+        Self { hosts: [server, client], clock, player, connection }
+    }
+
+    /// Puts one more message of this payload under way.
+    pub fn serve(&self, front: bytes::Bytes) {
+        self.connection.send_message(Message::new(42).with_front(front)).unwrap();
+    }
+
+    /// Turns both until the client got so many more messages.
+    pub fn play(&self, messages: u64) {
+        let goal = self.player.messages.load(Ordering::Relaxed) + messages;
+        while self.player.messages.load(Ordering::Relaxed) < goal {
+            self.clock.advance_to(self.clock.now() + TURN);
+            self.hosts.iter().for_each(|host| host.driven.turn(0).unwrap());
+        }
+    }
+}
+
+const PRIORITY: DispatcherPriority = DispatcherPriority::DEFAULT;
+/// How long a turn of both takes, for them.
+const TURN: Duration = Duration::from_micros(1);
+
+impl Host {
+    fn new(end: End, devices: Vec<SimDevice>, clock: &Clock) -> Self {
+        let config = NativeConfig { idle: IdlePolicy::Spin, ..sim::native_config(end) };
+        let options = DriveOptions {
+            clock: clock.clone(),
+            seed: end as u64,
+            inbox_items: const { NonZeroUsize::new(1024).unwrap() },
+        };
+        let driven = Driven::new(NativeStack::new(devices, config), &options).unwrap();
+        let kind = [EntityType::Osd, EntityType::Client][end as usize];
+        let name = EntityName::new(kind, 0);
+        let messenger = Messenger::with_workers(name, Config::default(), driven.workers()).unwrap();
+        messenger.set_default_policy(Policy::lossless_peer()).unwrap();
+        Self { driven, messenger }
+    }
+}
