@@ -67,6 +67,7 @@ bench: setup ## everything in docs/performance.md, and its table anew (half an h
 	$(CARGO) bench --package netstack --no-default-features --bench loss
 	$(CARGO) bench --package messenger --no-default-features --bench stalled_reader
 	$(CARGO) bench --package messenger --no-default-features --bench secure_cost
+	$(CARGO) bench --package messenger --no-default-features --bench stages
 
 soak: setup ## the synthetic workload without growth: make soak ROW=few STACK=posix MINUTES=10
 	@MALLOC_MMAP_THRESHOLD_=131072 $(CARGO) run --release --package messenger --example soak \
