@@ -30,6 +30,7 @@ use crate::conn::{Conn, ConnTable, Fault, Phase, SocketOptions, conn_slot};
 use crate::device::{BURST_MAX, Burst, Frame, PacketDevice};
 use crate::flow::{FlowKey, FlowTable, Target};
 use crate::front::{Front, Inbound, TcpView};
+use crate::guard::Secret;
 use crate::listen::{LISTENERS_MAX, ListenTable};
 use crate::phy::{Egress, Wire};
 use crate::ports::Ports;
@@ -94,6 +95,10 @@ impl<D: PacketDevice + 'static> NetworkStack for NativeStack<D> {
             Some(seed) => seed,
             None => getrandom::u64().map_err(io::Error::other)?,
         };
+        let secret = match config.seed {
+            Some(seed) => Secret::from_seed(seed),
+            None => Secret::random()?,
+        };
         let flows_max = config.max_connections + config.max_time_wait;
         let mut shares = match devices.len() {
             0 | 1 => Vec::new(),
@@ -103,7 +108,7 @@ impl<D: PacketDevice + 'static> NetworkStack for NativeStack<D> {
         let workers = devices.into_iter().enumerate().map(|(index, device)| {
             // An odd multiplier keeps the workers' seeds apart.
             let seed = seed.wrapping_add((index as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
-            NativeWorker::new(device, &config, seed, shares.next())
+            NativeWorker::new(device, &config, (seed, secret), shares.next())
         });
         workers.collect()
     }
@@ -123,6 +128,7 @@ pub struct NativeWorker<D: PacketDevice> {
     /// For losses; in fine ticks.
     repairs: Wheel,
     ports: Ports,
+    secret: Secret,
     sockets: SocketOptions,
     limits: Limits,
     idle: Rest,
@@ -231,18 +237,18 @@ impl<D: PacketDevice> NativeWorker<D> {
     fn new(
         device: D,
         config: &NativeConfig,
-        seed: u64,
+        (seed, secret): (u64, Secret),
         steer: Option<Steer<D::Frame>>,
     ) -> io::Result<Self> {
         let front = Front::new(&config.front(device.info())?)
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
-        let ports = Ports::new(&config.ephemeral_ports, seed, device.info());
+        let ports = Ports::new(&config.ephemeral_ports, secret, device.info());
         // Frames that come by way of siblings ring at no file.
         let arrivals = if steer.is_none() { device.arrivals() } else { None };
         let mtu = device.info().mtu;
         let flows_max = config.max_connections + config.max_time_wait.max(1);
         Ok(Self {
-            wire: Wire::new(device, front, config.clock_multiplier, seed),
+            wire: Wire::new(device, front, config.clock_multiplier),
             steer,
             flows: FlowTable::new(flows_max, seed),
             conns: ConnTable::new(config.max_connections),
@@ -251,6 +257,7 @@ impl<D: PacketDevice> NativeWorker<D> {
             wheel: Wheel::new(config.max_connections),
             repairs: Wheel::new(config.max_connections),
             ports,
+            secret,
             sockets: config.sockets(mtu),
             limits: config.limits(),
             idle: Rest::new(config.idle, arrivals)?,

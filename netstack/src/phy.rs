@@ -29,6 +29,7 @@ use crate::clock::{Clock, Moment};
 use crate::device::{Burst, Frame, PacketDevice};
 use crate::flow::FlowKey;
 use crate::front::{Front, Inbound, Output, Sent};
+use crate::guard::seed_for;
 use crate::recovery::{Outgoing, Piece, Recovery};
 use crate::time_wait::LastAck;
 use crate::wheel::NEVER;
@@ -97,8 +98,8 @@ struct Port<D: PacketDevice> {
 }
 
 impl<D: PacketDevice> Wire<D> {
-    /// A wire over `device`; `seed` is for initial sequence numbers.
-    pub(crate) fn new(device: D, front: Front<D::Frame>, speed: u32, seed: u64) -> Self {
+    /// A wire over `device`.
+    pub(crate) fn new(device: D, front: Front<D::Frame>, speed: u32) -> Self {
         let mut caps = DeviceCapabilities::default();
         let info = device.info();
         caps.medium = Medium::Ip;
@@ -118,11 +119,7 @@ impl<D: PacketDevice> Wire<D> {
             scratch,
             counts: WireCounts::default(),
         };
-        let mut config = Config::new(HardwareAddress::Ip);
-        config.random_seed = seed;
-        let mut feed = Feed::new(&mut port, None);
-        let mut iface = Interface::new(config, &mut feed, TcpInstant::ZERO);
-        iface.set_any_ip(true);
+        let iface = interface(&mut port, 0);
         Self { iface, nobody: SocketSet::new(Vec::new()), clock: Clock::new(speed), port }
     }
 
@@ -224,6 +221,11 @@ impl<D: PacketDevice> Wire<D> {
             }
         }
         Egress::More
+    }
+
+    /// The connection that begins next has this initial sequence number.
+    pub(crate) fn set_next_isn(&mut self, isn: u32) {
+        self.iface = interface(&mut self.port, seed_for(isn));
     }
 
     /// Begins a connection: the socket, which is alone in its set, is told to connect.
@@ -536,7 +538,7 @@ impl<D: PacketDevice> Feed<'_, D> {
             snd_nxt: (seq + len).0 as u32,
             rcv_nxt: tcp.ack_number().0 as u32,
             window: tcp.window_len(),
-            is_peer_full: false,
+            ..LastAck::default()
         };
         let before = self.last;
         let mut is_repeated = false;
@@ -610,6 +612,15 @@ impl<D: PacketDevice> Feed<'_, D> {
             tcp.fill_checksum(&source, &destination);
         }
     }
+}
+
+/// An interface that draws its random numbers from `seed`.
+fn interface<D: PacketDevice>(port: &mut Port<D>, seed: u64) -> Interface {
+    let mut config = Config::new(HardwareAddress::Ip);
+    config.random_seed = seed;
+    let mut iface = Interface::new(config, &mut Feed::new(port, None), TcpInstant::ZERO);
+    iface.set_any_ip(true);
+    iface
 }
 
 /// The header of a segment that no socket writes: an acknowledgement of what `last` says.

@@ -5,14 +5,13 @@
 //! only ports are taken for which the redirection table names our queue. Where no RSS is at work
 //! any free port will do, and [`steer`](crate::steer) brings home what arrives elsewhere.
 
-use std::hash::BuildHasher;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 
 use arrayvec::ArrayVec;
-use foldhash::quality::FixedState;
 
 use crate::device::{DeviceInfo, Rss};
+use crate::guard::Secret;
 
 /// Chooses local ports for one worker.
 #[derive(Debug)]
@@ -20,7 +19,7 @@ pub(crate) struct Ports {
     first: u16,
     /// How many ports there are to choose from, at least 1.
     count: u32,
-    state: FixedState,
+    secret: Secret,
     /// How often a start was drawn.
     drawn: u64,
     /// The device's RSS and our queue.
@@ -28,14 +27,14 @@ pub(crate) struct Ports {
 }
 
 impl Ports {
-    /// Chooses from `range` in an order drawn from `seed`, for the queue `info` describes.
-    pub(crate) fn new(range: &RangeInclusive<u16>, seed: u64, info: &DeviceInfo) -> Self {
+    /// Chooses from `range` in an order drawn from `secret`, for the queue `info` describes.
+    pub(crate) fn new(range: &RangeInclusive<u16>, secret: Secret, info: &DeviceInfo) -> Self {
         let count = u32::from(range.end().saturating_sub(*range.start())) + 1;
         let rss = info.rss.clone().filter(|rss| info.queues > 1 && !rss.table.is_empty());
         Self {
             first: *range.start(),
             count,
-            state: FixedState::with_seed(seed),
+            secret,
             drawn: 0,
             rss: rss.map(|rss| (rss, info.queue)),
         }
@@ -44,7 +43,7 @@ impl Ports {
     /// A random start for [`Ports::from`].
     pub(crate) fn draw(&mut self) -> u32 {
         self.drawn += 1;
-        (self.state.hash_one(self.drawn) % u64::from(self.count)) as u32
+        (self.secret.port(self.drawn) % u64::from(self.count)) as u32
     }
 
     /// Each port of the range once, beginning at `start` (RFC 6056 section 3.3.1): those that
@@ -168,7 +167,8 @@ mod tests {
     fn a_port_is_chosen_whose_answers_come_to_our_queue() {
         let rss = Rss { key: KEY.to_vec(), table: (0..128).map(|entry| entry % 4).collect() };
         for queue in 0..4 {
-            let mut ports = Ports::new(&(1000..=1999), 3, &info(Some(rss.clone()), queue));
+            let mut ports =
+                Ports::new(&(1000..=1999), Secret::from_seed(3), &info(Some(rss.clone()), queue));
             let start = ports.draw();
             let seen: Vec<_> = ports.from(start, Some((local(), remote()))).collect();
             for port in &seen {
@@ -181,7 +181,7 @@ mod tests {
 
     #[test]
     fn every_port_is_found_and_then_no_more() {
-        let mut ports = Ports::new(&(65_530..=65_535), 3, &info(None, 0));
+        let mut ports = Ports::new(&(65_530..=65_535), Secret::from_seed(3), &info(None, 0));
         let start = ports.draw();
         let mut seen: Vec<_> = ports.from(start, Some((local(), remote()))).collect();
         seen.sort_unstable();
@@ -191,7 +191,8 @@ mod tests {
     #[test]
     fn ports_are_spread_over_the_range_and_depend_on_the_seed() {
         let draw = |seed| {
-            let mut ports = Ports::new(&(32_768..=60_999), seed, &info(None, 0));
+            let secret = Secret::from_seed(seed);
+            let mut ports = Ports::new(&(32_768..=60_999), secret, &info(None, 0));
             let mut first = || {
                 let start = ports.draw();
                 ports.from(start, None).next().unwrap()

@@ -110,6 +110,7 @@ impl<D: PacketDevice> Worker for NativeWorker<D> {
         }
         let socket = self.sockets.socket();
         let slot = self.add_conn(key, Phase::Opening, socket, at.tick + self.limits.connect);
+        self.wire.set_next_isn(self.secret.sequence_number(&key, at.micros));
         let is_connecting = self.wire.connect(self.conns.at(slot).parts().0, &key);
         if !is_connecting {
             self.remove(slot);

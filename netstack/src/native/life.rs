@@ -62,6 +62,7 @@ impl<D: PacketDevice> NativeWorker<D> {
         if !self.recover(at, slot, &mut segment) {
             return self.remove(slot);
         }
+        self.wire.set_next_isn(self.secret.sequence_number(&key, at.micros));
         let (sockets, last, _) = self.conns.at(slot).parts();
         self.wire.ingress(at, sockets, last, segment.packet());
         if let Some(listener) = self.listeners.get_mut(listener) {

@@ -61,7 +61,7 @@ impl Bench {
         change(&mut own);
         let host = NativeStack::new(vec![host], own).into_workers().unwrap().pop().unwrap();
         let front = Front::new(&config(1).front(peer.info()).unwrap()).unwrap();
-        let peer = Wire::new(peer, front, 1, 1);
+        let peer = Wire::new(peer, front, 1);
         Self { now: Instant::now(), net, host, peer }
     }
 
