@@ -18,6 +18,7 @@ use smoltcp::iface::{SocketHandle, SocketSet};
 use smoltcp::socket::tcp::{Socket, SocketBuffer, State};
 
 use crate::flow::FlowKey;
+use crate::guard::Ration;
 use crate::listen::LISTENERS_MAX;
 use crate::recovery::{Recovery, RecoveryOptions};
 use crate::stack::{Readiness, SocketError, SocketId};
@@ -187,10 +188,7 @@ impl Conn {
 
     /// Whether the peer has closed its sending half.
     pub(crate) fn has_peer_closed(&self) -> bool {
-        matches!(
-            self.socket().state(),
-            State::CloseWait | State::LastAck | State::Closing | State::TimeWait
-        )
+        is_closed_by_peer(self.socket().state())
     }
 
     /// Whether there is room that is worth telling a waiting sender: a quarter of the buffer.
@@ -235,6 +233,8 @@ pub(crate) struct ConnTable {
     generations: Vec<u32>,
     /// Segments each connection has sent again. Not in the [`Conn`], for it is rarely needed.
     resent: Vec<u32>,
+    /// The challenges each connection has sent of late; as rarely needed.
+    challenges: Vec<Ration>,
 }
 
 impl ConnTable {
@@ -246,6 +246,7 @@ impl ConnTable {
             conns_max,
             generations: Vec::new(),
             resent: Vec::new(),
+            challenges: Vec::new(),
         }
     }
 
@@ -272,8 +273,10 @@ impl ConnTable {
         if slot == self.generations.len() {
             self.generations.push(0);
             self.resent.push(0);
+            self.challenges.push(Ration::default());
         }
         self.resent[slot] = 0;
+        self.challenges[slot] = Ration::default();
         self.generations[slot] = self.generations[slot].wrapping_add(1);
         let mut set = SocketSet::new(Vec::with_capacity(1));
         set.add(socket);
@@ -330,6 +333,11 @@ impl ConnTable {
         self.resent[slot as usize]
     }
 
+    /// How many challenges a connection may send.
+    pub(crate) fn challenges(&mut self, slot: u32) -> &mut Ration {
+        &mut self.challenges[slot as usize]
+    }
+
     /// All slots in use and their connections.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &Conn)> {
         self.conns.iter().map(|(slot, conn)| (slot as u32, conn))
@@ -339,6 +347,11 @@ impl ConnTable {
     pub(crate) fn id(&self, slot: u32) -> SocketId {
         SocketId { slot: slot + LISTENERS_MAX as u32, generation: self.generations[slot as usize] }
     }
+}
+
+/// Whether the peer has closed its sending half in this state.
+pub(crate) fn is_closed_by_peer(state: State) -> bool {
+    matches!(state, State::CloseWait | State::LastAck | State::Closing | State::TimeWait)
 }
 
 /// The slot of a connection in the [`ConnTable`]: those below are listeners.

@@ -5,7 +5,7 @@
 //!     posix    the kernel's sockets                    knows no packets
 //!     native   our own TCP, one worker per queue       knows no device
 //!       conn, listen, time_wait, flow, wheel, ports    a worker's tables
-//!       guard    strangers: what they must not guess
+//!       guard    strangers: what they may not do, and not guess
 //!       recovery losses, and how much is on its way    sends nothing itself
 //!       clock    time as smoltcp and the wheel see it
 //!       steer    frames that arrived at a sibling      the only thing workers share

@@ -30,7 +30,7 @@ use crate::conn::{Conn, ConnTable, Fault, Phase, SocketOptions, conn_slot};
 use crate::device::{BURST_MAX, Burst, Frame, PacketDevice};
 use crate::flow::{FlowKey, FlowTable, Target};
 use crate::front::{Front, Inbound, TcpView};
-use crate::guard::Secret;
+use crate::guard::{Challenges, Secret};
 use crate::listen::{LISTENERS_MAX, ListenTable};
 use crate::phy::{Egress, Wire};
 use crate::ports::Ports;
@@ -42,6 +42,7 @@ use crate::wheel::{NEVER, Wheel};
 mod calls;
 mod config;
 mod counters;
+mod gate;
 mod idle;
 mod life;
 mod observer;
@@ -129,6 +130,7 @@ pub struct NativeWorker<D: PacketDevice> {
     repairs: Wheel,
     ports: Ports,
     secret: Secret,
+    challenges: Challenges,
     sockets: SocketOptions,
     limits: Limits,
     idle: Rest,
@@ -258,6 +260,7 @@ impl<D: PacketDevice> NativeWorker<D> {
             repairs: Wheel::new(config.max_connections),
             ports,
             secret,
+            challenges: Challenges::new(secret),
             sockets: config.sockets(mtu),
             limits: config.limits(),
             idle: Rest::new(config.idle, arrivals)?,
@@ -370,6 +373,9 @@ impl<D: PacketDevice> NativeWorker<D> {
             self.counts.early_segment_drops += 1;
             return;
         };
+        if !self.admit(at, slot, segment) {
+            return;
+        }
         self.observe(slot, &segment.view);
         let unsent = self.conns.at(slot).unsent();
         if !self.recover(at, slot, segment) {
@@ -379,10 +385,12 @@ impl<D: PacketDevice> NativeWorker<D> {
         let before = Before::of(conn);
         let (sockets, last, _) = conn.parts();
         self.wire.ingress(at, sockets, last, segment.packet());
-        let conn = self.conns.at(slot);
-        if segment.view.payload_len > 0 && conn.socket().recv_queue() == before.received {
+        if segment.view.payload_len > 0
+            && self.conns.at(slot).socket().recv_queue() == before.received
+        {
             self.observe_unread(&segment.view, expected);
         }
+        self.note_arrival(slot, expected, before);
         self.keep_in_step(at, slot, unsent);
         self.touch(slot);
         self.settle(slot, before, Fault::Reset);

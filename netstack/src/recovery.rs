@@ -27,6 +27,7 @@
 use std::time::Duration;
 
 use crate::front::{TcpFlags, TcpView};
+use crate::guard::{self, Known, Stage};
 use crate::native::Congestion;
 
 mod congestion;
@@ -126,6 +127,8 @@ pub(crate) struct Recovery {
     control: Control,
     /// The window the peer has offered, in bytes from `una`.
     peer_window: u32,
+    /// The largest one it has ever offered.
+    peer_window_max: u32,
     window_shift: u8,
     /// The shift of our own, should the peer agree.
     own_shift: u8,
@@ -177,6 +180,7 @@ impl Recovery {
             rtt: Rtt::new(options.rto_min),
             control: Control::new(options.congestion, options.mss.into()),
             peer_window: 0,
+            peer_window_max: 0,
             window_shift: 0,
             own_shift: 0,
             has_shift: false,
@@ -219,6 +223,29 @@ impl Recovery {
     /// The shift of the windows we offer, should the peer have agreed to any.
     fn own_shift(&self) -> u8 {
         if self.has_shift { self.own_shift } else { 0 }
+    }
+
+    /// Whether a segment is one that a peer of an open connection sends in the ordinary course.
+    #[inline]
+    pub(crate) fn is_ordinary(&self, segment: &TcpView) -> bool {
+        let special = TcpFlags::SYN | TcpFlags::RST | TcpFlags::ACK;
+        let (una, nxt) = (self.board.una(), self.board.nxt());
+        TcpFlags(segment.flags.0 & special.0) == TcpFlags::ACK
+            && self.is_open
+            && guard::is_plausible(segment.ack, una, nxt, self.peer_window_max)
+    }
+
+    /// What there is to judge another segment by; `stage` is the socket's, `said` as in
+    /// [`Self::on_segment`].
+    pub(crate) fn known(&self, stage: Stage, (expected, window): (u32, u16)) -> Known {
+        Known {
+            stage,
+            una: self.board.una(),
+            nxt: self.board.nxt(),
+            window_max: self.peer_window_max,
+            expected,
+            offered: u32::from(window) << self.own_shift(),
+        }
     }
 
     /// Reads from the lines that an acknowledgement and a segment need, see `Conn::warm`.
@@ -389,6 +416,7 @@ impl Recovery {
         self.window_shift = options.window_shift.unwrap_or(0);
         self.has_shift = options.window_shift.is_some();
         self.peer_window = segment.window.into();
+        self.peer_window_max = self.peer_window;
         let mut window = segment.window;
         if segment.flags.contains(TcpFlags::ACK) && segment.ack == self.board.nxt() {
             self.on_handshake(now);
@@ -408,6 +436,7 @@ impl Recovery {
     /// Notes the peer's window; returns whether it has changed.
     fn note_window(&mut self, segment: &TcpView) -> bool {
         let window = u32::from(segment.window) << self.window_shift;
+        self.peer_window_max = self.peer_window_max.max(window);
         std::mem::replace(&mut self.peer_window, window) != window
     }
 

@@ -44,6 +44,8 @@ pub(crate) struct LastAck {
     pub(crate) snd_nxt: u32,
     /// The peer's next sequence number.
     pub(crate) rcv_nxt: u32,
+    /// What has arrived since and is not acknowledged: so far beyond `rcv_nxt` we expect more.
+    pub(crate) unsaid: u32,
     /// Window as it stood in the header.
     pub(crate) window: u16,
     /// The peer's own window was closed when it last spoke.
@@ -180,7 +182,7 @@ impl TimeWaitTable {
             snd_nxt: record.snd_nxt,
             rcv_nxt: record.rcv_nxt,
             window: record.window,
-            is_peer_full: false,
+            ..LastAck::default()
         };
         if flags.contains(TcpFlags::FIN) {
             self.unlink(slot);
@@ -254,7 +256,7 @@ mod tests {
     }
 
     const LAST: LastAck =
-        LastAck { snd_nxt: 7, rcv_nxt: u32::MAX - 1, window: 99, is_peer_full: false };
+        LastAck { snd_nxt: 7, rcv_nxt: u32::MAX - 1, unsaid: 0, window: 99, is_peer_full: false };
 
     #[test]
     fn records_leave_in_the_order_they_expire() {

@@ -11,6 +11,7 @@ use crate::flow::FlowKey;
 enum Use {
     SequenceNumber,
     Port,
+    Ration,
 }
 
 /// A key that nobody else has, the same for all workers of a stack.
@@ -48,6 +49,11 @@ impl Secret {
     /// The `count`-th choice of a port.
     pub(crate) fn port(&self, count: u64) -> u64 {
         self.hash(Use::Port, count)
+    }
+
+    /// How much of something there is in the `period`-th period.
+    pub(crate) fn ration(&self, period: u64) -> u64 {
+        self.hash(Use::Ration, period)
     }
 
     fn hash(&self, what_for: Use, input: impl Hash) -> u64 {

@@ -19,6 +19,11 @@ pub(super) struct Counts {
     pub(super) connections_unreachable: u64,
     pub(super) strangers_refused: u64,
     pub(super) early_segment_drops: u64,
+    pub(super) inexact_reset_drops: u64,
+    pub(super) late_syn_drops: u64,
+    pub(super) bad_ack_drops: u64,
+    pub(super) challenge_acks_sent: u64,
+    pub(super) challenge_acks_withheld: u64,
     pub(super) syn_backlog_drops: u64,
     pub(super) syn_limit_drops: u64,
     pub(super) half_open_reaped: u64,
@@ -49,7 +54,7 @@ pub(super) struct Counts {
 
 impl Counts {
     /// Names and values, always in the same order.
-    pub(super) fn named(&self) -> [(&'static str, u64); 35] {
+    pub(super) fn named(&self) -> [(&'static str, u64); 40] {
         [
             ("turns", self.turns),
             ("idle_turns", self.idle_turns),
@@ -65,6 +70,11 @@ impl Counts {
             ("connections_unreachable", self.connections_unreachable),
             ("strangers_refused", self.strangers_refused),
             ("early_segment_drops", self.early_segment_drops),
+            ("inexact_reset_drops", self.inexact_reset_drops),
+            ("late_syn_drops", self.late_syn_drops),
+            ("bad_ack_drops", self.bad_ack_drops),
+            ("challenge_acks_sent", self.challenge_acks_sent),
+            ("challenge_acks_withheld", self.challenge_acks_withheld),
             ("syn_backlog_drops", self.syn_backlog_drops),
             ("syn_limit_drops", self.syn_limit_drops),
             ("half_open_reaped", self.half_open_reaped),

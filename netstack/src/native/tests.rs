@@ -1,6 +1,7 @@
 //! The worker against itself and against hand-made segments, over a simulated network and under
 //! a virtual clock.
 
+mod blind;
 mod chaos;
 mod closing;
 mod data;

@@ -19,25 +19,25 @@ use crate::stack::{
 };
 
 /// A worker, and a peer that says what it is told to.
-struct Bench {
-    now: Instant,
-    net: SimNet,
-    host: Host,
-    peer: Wire<SimDevice>,
+pub(super) struct Bench {
+    pub(super) now: Instant,
+    pub(super) net: SimNet,
+    pub(super) host: Host,
+    pub(super) peer: Wire<SimDevice>,
 }
 
 /// What the peer says, with the worker's side of the flow first in `key`.
 #[derive(Clone, Copy)]
-struct Say<'a> {
-    control: TcpControl,
-    seq: u32,
-    ack: Option<u32>,
-    window: u16,
-    scale: Option<u8>,
-    payload: &'a [u8],
+pub(super) struct Say<'a> {
+    pub(super) control: TcpControl,
+    pub(super) seq: u32,
+    pub(super) ack: Option<u32>,
+    pub(super) window: u16,
+    pub(super) scale: Option<u8>,
+    pub(super) payload: &'a [u8],
 }
 
-const SYN: Say<'_> = Say {
+pub(super) const SYN: Say<'_> = Say {
     control: TcpControl::Syn,
     seq: 1000,
     ack: None,
@@ -45,15 +45,15 @@ const SYN: Say<'_> = Say {
     scale: None,
     payload: &[],
 };
-const ACK: Say<'_> = Say { control: TcpControl::None, ..SYN };
+pub(super) const ACK: Say<'_> = Say { control: TcpControl::None, ..SYN };
 
 impl Bench {
-    fn new(change: impl FnOnce(&mut NativeConfig)) -> Self {
+    pub(super) fn new(change: impl FnOnce(&mut NativeConfig)) -> Self {
         Self::over([1, 2].map(SimPort::new), change)
     }
 
     /// The worker on the first port, the peer on the second.
-    fn over(ports: [SimPort; 2], change: impl FnOnce(&mut NativeConfig)) -> Self {
+    pub(super) fn over(ports: [SimPort; 2], change: impl FnOnce(&mut NativeConfig)) -> Self {
         let (net, devices) = SimNet::new(1, &ports);
         let mut devices = devices.into_iter().flatten();
         let (host, peer) = (devices.next().unwrap(), devices.next().unwrap());
@@ -66,11 +66,11 @@ impl Bench {
     }
 
     /// The flow of the peer's `port` and the worker's, as the worker sees it.
-    fn key(port: u16) -> FlowKey {
+    pub(super) fn key(port: u16) -> FlowKey {
         FlowKey::new(server_of(v4(0)), SocketAddr::new(v4(1), port))
     }
 
-    fn say(&mut self, key: &FlowKey, say: Say<'_>) {
+    pub(super) fn say(&mut self, key: &FlowKey, say: Say<'_>) {
         let tcp = TcpRepr {
             src_port: key.remote_port,
             dst_port: key.local_port,
@@ -100,7 +100,7 @@ impl Bench {
     }
 
     /// Turns of both for a while; what the worker said to the peer.
-    fn run(&mut self, time: Duration) -> Vec<TcpView> {
+    pub(super) fn run(&mut self, time: Duration) -> Vec<TcpView> {
         let end = self.now + time;
         let mut heard = Vec::new();
         while self.now < end {
@@ -110,7 +110,7 @@ impl Bench {
         heard
     }
 
-    fn turn(&mut self, heard: &mut Vec<TcpView>) {
+    pub(super) fn turn(&mut self, heard: &mut Vec<TcpView>) {
         self.host.wait(self.now, None, &mut Vec::new()).unwrap();
         self.host.flush(self.now).unwrap();
         let at = self.peer.clock.at(self.now);
@@ -124,12 +124,12 @@ impl Bench {
         self.peer.flush(self.now);
     }
 
-    fn listen(&mut self) -> ServerSocket {
+    pub(super) fn listen(&mut self) -> ServerSocket {
         self.host.listen(self.now, server_of(v4(0)), &ListenOptions::default()).unwrap()
     }
 
     /// A SYN from the peer and the worker's answer to it.
-    fn half_open(&mut self, key: &FlowKey, syn: Say<'_>) -> TcpView {
+    pub(super) fn half_open(&mut self, key: &FlowKey, syn: Say<'_>) -> TcpView {
         self.say(key, syn);
         let heard = self.run(Duration::from_millis(20));
         assert_eq!(heard[0].flags, TcpFlags::SYN | TcpFlags::ACK);
@@ -137,7 +137,7 @@ impl Bench {
         heard[0]
     }
 
-    fn counter(&self, name: &str) -> u64 {
+    pub(super) fn counter(&self, name: &str) -> u64 {
         let counters = self.host.counters();
         counters.iter().find(|(other, _)| *other == name).expect("a counter of that name").1
     }
