@@ -18,11 +18,14 @@
 //! were not, a stranger could use it up on a connection of his own and see by what is left
 //! whether a guess about another one was good (CVE-2016-5696).
 //!
-//! `secret` has the numbers a stranger would have to guess, `seed` brings smoltcp to use them.
+//! `secret` has the numbers a stranger would have to guess, `seed` brings smoltcp to use them, and
+//! `cookie` makes them memory for when there must be no other.
 
+mod cookie;
 mod secret;
 mod seed;
 
+pub(crate) use cookie::{COOKIE_PERIOD_TICKS, Offer};
 pub(crate) use secret::Secret;
 pub(crate) use seed::seed_for;
 

@@ -2,12 +2,15 @@
 //!
 //! ```text
 //!   SYN --find--> listener --room?--> half open --ACK--> waiting --accept--> the application's
-//!                    |         |
-//!                 none: RST    no: dropped in silence, the peer tries again
+//!                    |         |                         |
+//!                 none: RST    no: dropped in silence,   no: likewise
+//!                              the peer tries again
 //! ```
 //!
-//! Half-open and waiting connections count against one backlog, so a flood of SYNs to one
-//! listener takes no more memory than its backlog of connections.
+//! Half-open and waiting connections count against one backlog. In a flood of SYNs, when that is
+//! full of handshakes nobody completes, SYNs are answered with cookies, of which nothing is kept; who
+//! comes back with one waits for `accept` at once. So there are at most twice as many connections
+//! as the backlog allows.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -32,12 +35,55 @@ pub(crate) struct Listener {
     pub(crate) waiting: VecDeque<u32>,
     /// It is on the worker's list of sockets with something to tell.
     pub(crate) has_news: bool,
+    flood: Flood,
+}
+
+/// Ticks in which a backlog has to move on: longer than most round trips, and a fraction of the
+/// second after which a SYN is repeated.
+const FLOOD_TICKS: u64 = 250;
+/// Ticks without a look after which what was seen before means nothing.
+const FLOOD_FORGET_TICKS: u64 = 2000;
+
+/// Whether a backlog is full because many connect, or because nobody does.
+#[derive(Debug, Default)]
+struct Flood {
+    is_on: bool,
+    /// When it was last judged, and handshakes completed since.
+    judged: Option<u64>,
+    completed: usize,
 }
 
 impl Listener {
     /// Whether one more connection may begin.
     pub(crate) fn has_room(&self) -> bool {
         self.half_open + self.waiting.len() < self.backlog
+    }
+
+    /// Whether one more connection may wait for `accept`.
+    pub(crate) fn has_place(&self) -> bool {
+        self.waiting.len() < self.backlog
+    }
+
+    /// A handshake is completed: the connection in `slot` waits for `accept`.
+    pub(crate) fn completed(&mut self, slot: u32) {
+        self.half_open -= 1;
+        self.waiting.push_back(slot);
+        self.flood.completed += 1;
+    }
+
+    /// Whether it is for a flood that there is no room at this tick: the backlog is half full of
+    /// handshakes, and fewer than half as many have been completed in a while.
+    pub(crate) fn is_flooded(&mut self, tick: u64) -> bool {
+        let flood = &mut self.flood;
+        let passed = flood.judged.map_or(u64::MAX, |judged| tick.saturating_sub(judged));
+        if passed >= FLOOD_TICKS {
+            flood.is_on = passed < FLOOD_FORGET_TICKS
+                && self.half_open >= self.backlog.div_ceil(2)
+                && flood.completed < self.half_open.div_ceil(2);
+            flood.judged = Some(tick);
+            flood.completed = 0;
+        }
+        flood.is_on
     }
 }
 
@@ -75,6 +121,7 @@ impl ListenTable {
             half_open: 0,
             waiting: VecDeque::new(),
             has_news: false,
+            flood: Flood::default(),
         });
         self.by_addr.insert(addr, slot as u32);
         Some(id)
@@ -143,6 +190,33 @@ mod tests {
         let second = table.add(addr("0.0.0.0:81"), 1).unwrap();
         assert_eq!(first.slot, second.slot);
         assert_ne!(first, second);
+    }
+
+    #[test]
+    fn a_flood_is_a_full_backlog_that_does_not_move_on() {
+        let listener = |half_open, completes: usize| {
+            let mut table = ListenTable::default();
+            let id = table.add(addr("0.0.0.0:80"), 100).unwrap();
+            let listener = table.get_mut(id.slot).unwrap();
+            // A SYN a tick; handshakes come to an end, and as many begin.
+            let seen = (0..10 * FLOOD_TICKS).filter(|tick| {
+                listener.half_open = half_open;
+                if tick % FLOOD_TICKS < completes as u64 {
+                    listener.half_open += 1;
+                    listener.completed(1);
+                }
+                listener.is_flooded(*tick)
+            });
+            let seen: Vec<_> = seen.collect();
+            // Later, there was peace for long.
+            assert!(!listener.is_flooded(10 * FLOOD_TICKS + FLOOD_FORGET_TICKS));
+            (seen.first().copied(), seen.len() as u64)
+        };
+        let all_but_the_first = (Some(FLOOD_TICKS), 9 * FLOOD_TICKS);
+        assert_eq!(listener(100, 0), all_but_the_first);
+        assert_eq!(listener(60, 20), all_but_the_first);
+        assert_eq!(listener(100, 50), (None, 0), "it moves on");
+        assert_eq!(listener(49, 0), (None, 0), "it is full of connections that wait");
     }
 
     #[test]

@@ -131,6 +131,8 @@ pub struct NativeWorker<D: PacketDevice> {
     ports: Ports,
     secret: Secret,
     challenges: Challenges,
+    /// The tick from which on no cookie is good any more.
+    cookies_end: u64,
     sockets: SocketOptions,
     limits: Limits,
     idle: Rest,
@@ -261,6 +263,7 @@ impl<D: PacketDevice> NativeWorker<D> {
             ports,
             secret,
             challenges: Challenges::new(secret),
+            cookies_end: 0,
             sockets: config.sockets(mtu),
             limits: config.limits(),
             idle: Rest::new(config.idle, arrivals)?,

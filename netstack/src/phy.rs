@@ -26,10 +26,11 @@ use smoltcp::wire::{
 };
 
 use crate::clock::{Clock, Moment};
+use crate::conn::Conn;
 use crate::device::{Burst, Frame, PacketDevice};
 use crate::flow::FlowKey;
-use crate::front::{Front, Inbound, Output, Sent};
-use crate::guard::seed_for;
+use crate::front::{Front, Inbound, Output, Sent, TcpView};
+use crate::guard::{Offer, seed_for};
 use crate::recovery::{Outgoing, Piece, Recovery};
 use crate::time_wait::LastAck;
 use crate::wheel::NEVER;
@@ -38,6 +39,8 @@ use crate::wheel::NEVER;
 const EGRESS_MAX: usize = 64;
 /// Most frames to ourselves that wait; further ones are dropped, and TCP repeats them.
 const OWN_MAX: usize = 256;
+/// Bytes of the options of a SYN that is replayed: MSS, window scale, SACK permitted, and filling.
+const SYN_OPTIONS_MAX: usize = 12;
 /// Hop limit of packets that no socket sends.
 const HOP_LIMIT: u8 = 64;
 
@@ -240,6 +243,73 @@ impl<D: PacketDevice> Wire<D> {
         self.port.send_segment(at, key, &tcp, (&[], &[]));
     }
 
+    /// The largest segment our MTU allows on a flow.
+    pub(crate) fn mss(&self, key: &FlowKey) -> u16 {
+        let headers = ip_len(&key.remote().ip().into()) + TCP_HEADER_LEN;
+        (self.port.caps.max_transmission_unit - headers).try_into().unwrap_or(u16::MAX)
+    }
+
+    /// Answers a SYN with the initial sequence number `isn`, as a socket with a receive buffer of
+    /// `rx_bytes` would.
+    pub(crate) fn answer_syn(
+        &mut self,
+        at: Moment,
+        syn: &TcpView,
+        offer: Offer,
+        isn: u32,
+        rx_bytes: usize,
+    ) {
+        let window = rx_bytes.try_into().unwrap_or(u16::MAX);
+        let rcv_nxt = syn.seq.wrapping_add(1);
+        let said = LastAck { snd_nxt: isn, rcv_nxt, window, ..LastAck::default() };
+        let shift = rx_bytes.checked_ilog2().map_or(0, |log| (log + 1).saturating_sub(16)) as u8;
+        let tcp = TcpRepr {
+            control: TcpControl::Syn,
+            max_seg_size: Some(self.mss(&syn.key)),
+            window_scale: offer.window_shift.map(|_| shift),
+            sack_permitted: offer.is_sack_permitted,
+            ..header(&syn.key, said)
+        };
+        self.port.send_segment(at, &syn.key, &tcp, (&[], &[]));
+    }
+
+    /// Brings a socket that listens to where it would be, had it got the SYN with the number `syn`
+    /// and answered it; see [`Self::set_next_isn`]. Nothing is sent.
+    pub(crate) fn replay_syn(
+        &mut self,
+        at: Moment,
+        conn: &mut Conn,
+        (syn, window): (u32, u16),
+        offer: Offer,
+    ) {
+        let key = conn.key;
+        let offer = Offer { mss: offer.mss.or_else(|| Some(self.mss(&key))), ..offer };
+        let (sockets, last, recovery) = conn.parts();
+        let tcp = TcpRepr {
+            src_port: key.remote_port,
+            dst_port: key.local_port,
+            control: TcpControl::Syn,
+            seq_number: TcpSeqNumber(syn as i32),
+            ack_number: None,
+            window_len: window,
+            max_seg_size: offer.mss,
+            window_scale: offer.window_shift,
+            sack_permitted: offer.is_sack_permitted,
+            ..header(&key, LastAck::default())
+        };
+        let mut packet = [0; IPV6_HEADER_LEN + TCP_HEADER_LEN + SYN_OPTIONS_MAX];
+        let (local, remote) = (key.local().ip().into(), key.remote().ip().into());
+        let packet = &mut packet[..ip_len(&remote) + tcp.header_len()];
+        emit(packet, (remote, local), &tcp, &self.port.caps.checksum);
+        self.ingress(at, sockets, last, packet);
+        recovery.revive(at.micros, offer, window);
+        let recovery = Some(recovery);
+        let mut feed =
+            Feed { recovery, is_mute: true, last: *last, ..Feed::new(&mut self.port, Some(at)) };
+        self.iface.poll_egress(at.tcp, &mut feed, sockets);
+        *last = feed.last;
+    }
+
     /// Sends again what `recovery` wants to be sent again, up to a fair share. Returns the number
     /// of segments, and whether the device takes no more.
     pub(crate) fn resend(
@@ -336,7 +406,7 @@ impl<D: PacketDevice> Port<D> {
     ) -> bool {
         let (source, destination) = (key.local().ip().into(), key.remote().ip().into());
         let start = self.front.link_header_len();
-        let payload_at = start + ip_len(&source) + TCP_HEADER_LEN;
+        let payload_at = start + ip_len(&source) + tcp.header_len();
         let len = payload_at + head.len() + tail.len();
         let (_, mut queue) = self.split(at.wall);
         let frame = if queue.has_room() { queue.alloc(len) } else { None };
@@ -440,11 +510,13 @@ struct Feed<'a, D: PacketDevice> {
     recovery: Option<&'a mut Recovery>,
     /// Something was to be sent and could not.
     blocked: bool,
+    /// What is sent is only noted.
+    is_mute: bool,
 }
 
 impl<'a, D: PacketDevice> Feed<'a, D> {
     fn new(port: &'a mut Port<D>, at: Option<Moment>) -> Self {
-        Self { rx: None, port, at, last: None, recovery: None, blocked: false }
+        Self { rx: None, port, at, last: None, recovery: None, blocked: false, is_mute: false }
     }
 }
 
@@ -467,6 +539,9 @@ impl<'a, D: PacketDevice> Device for Feed<'a, D> {
 
     /// A token with a frame, or back-pressure.
     fn transmit(&mut self, _: TcpInstant) -> Option<Blank<'_, 'a, D>> {
+        if self.is_mute {
+            return Some(Blank { frame: None, feed: self });
+        }
         let len = self.port.front.link_header_len() + self.port.caps.max_transmission_unit;
         let (_, mut queue) = self.port.split(self.at?.wall);
         let frame = if queue.has_room() { queue.alloc(len) } else { None };
@@ -497,6 +572,13 @@ struct Blank<'t, 'a, D: PacketDevice> {
 impl<D: PacketDevice> TxToken for Blank<'_, '_, D> {
     fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, f: F) -> R {
         let Self { frame, feed } = self;
+        if feed.is_mute {
+            let mut packet = std::mem::take(&mut feed.port.scratch);
+            let result = f(&mut packet[..len]);
+            feed.note(&mut packet[..len]);
+            feed.port.scratch = packet;
+            return result;
+        }
         let start = feed.port.front.link_header_len();
         let frame = frame.or_else(|| feed.port.device.alloc(start + len));
         let Some(mut frame) = frame else {

@@ -27,7 +27,7 @@
 use std::time::Duration;
 
 use crate::front::{TcpFlags, TcpView};
-use crate::guard::{self, Known, Stage};
+use crate::guard::{self, Known, Offer, Stage};
 use crate::native::Congestion;
 
 mod congestion;
@@ -117,6 +117,12 @@ pub(crate) struct RecoveryOptions {
     pub(crate) rto_min: Duration,
     /// Largest segment our own MTU allows, over IPv4.
     pub(crate) mss: u16,
+}
+
+/// What of the options of a SYN fits into a cookie, with segments of at most `own_mss`.
+pub(crate) fn offer_in(options: &[u8], own_mss: u16) -> Option<Offer> {
+    let Options { mss, window_shift, is_sack_permitted, .. } = Options::parse(options);
+    Offer::new(mss.unwrap_or(MSS_DEFAULT), window_shift, is_sack_permitted, own_mss)
 }
 
 /// See the [module](self).
@@ -409,14 +415,17 @@ impl Recovery {
         };
     }
 
+    /// A peer of which a cookie is all that is left has come back, with this window.
+    pub(crate) fn revive(&mut self, now: u64, offer: Offer, window: u16) {
+        // How long the handshake took is not known: as if our SYN were sent for the second time.
+        self.last_sent = now.max(1);
+        self.meet(window, offer);
+    }
+
     fn on_syn(&mut self, now: u64, segment: &TcpView, options: &Options) -> Feed {
-        let mss = options.mss.unwrap_or(MSS_DEFAULT).max(MSS_MIN).min(self.options.mss);
-        self.control = Control::new(self.options.congestion, mss.into());
-        self.has_sack = options.is_sack_permitted;
-        self.window_shift = options.window_shift.unwrap_or(0);
-        self.has_shift = options.window_shift.is_some();
-        self.peer_window = segment.window.into();
-        self.peer_window_max = self.peer_window;
+        let Options { mss, window_shift, is_sack_permitted, .. } = *options;
+        let mss = Some(mss.unwrap_or(MSS_DEFAULT));
+        self.meet(segment.window, Offer { mss, window_shift, is_sack_permitted });
         let mut window = segment.window;
         if segment.flags.contains(TcpFlags::ACK) && segment.ack == self.board.nxt() {
             self.on_handshake(now);
@@ -424,6 +433,18 @@ impl Recovery {
             window = window.min(self.control.window().min(u16::MAX.into()) as u16);
         }
         Feed::As { seq: segment.seq, ack: segment.ack, window }
+    }
+
+    /// Notes what the peer has said in its SYN.
+    fn meet(&mut self, window: u16, offer: Offer) {
+        let own_mss = self.options.mss;
+        let mss = offer.mss.unwrap_or(own_mss).max(MSS_MIN).min(own_mss);
+        self.control = Control::new(self.options.congestion, mss.into());
+        self.has_sack = offer.is_sack_permitted;
+        self.window_shift = offer.window_shift.unwrap_or(0);
+        self.has_shift = offer.window_shift.is_some();
+        self.peer_window = window.into();
+        self.peer_window_max = self.peer_window;
     }
 
     fn on_handshake(&mut self, now: u64) {

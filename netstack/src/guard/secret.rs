@@ -12,6 +12,7 @@ enum Use {
     SequenceNumber,
     Port,
     Ration,
+    Cookie,
 }
 
 /// A key that nobody else has, the same for all workers of a stack.
@@ -54,6 +55,11 @@ impl Secret {
     /// How much of something there is in the `period`-th period.
     pub(crate) fn ration(&self, period: u64) -> u64 {
         self.hash(Use::Ration, period)
+    }
+
+    /// Proves that the low 8 bits of a cookie, and what they are for, are ours; in the other 24.
+    pub(super) fn cookie_code(&self, flow: &FlowKey, syn: u32, bits: u32, period: u64) -> u32 {
+        self.hash(Use::Cookie, (flow, syn, bits, period)) as u32 & !0xff
     }
 
     fn hash(&self, what_for: Use, input: impl Hash) -> u64 {

@@ -26,6 +26,9 @@ pub(super) struct Counts {
     pub(super) challenge_acks_withheld: u64,
     pub(super) syn_backlog_drops: u64,
     pub(super) syn_limit_drops: u64,
+    pub(super) syn_cookies_sent: u64,
+    pub(super) syn_cookies_returned: u64,
+    pub(super) accept_queue_drops: u64,
     pub(super) half_open_reaped: u64,
     pub(super) linger_resets: u64,
     pub(super) time_wait_evicted: u64,
@@ -54,7 +57,7 @@ pub(super) struct Counts {
 
 impl Counts {
     /// Names and values, always in the same order.
-    pub(super) fn named(&self) -> [(&'static str, u64); 40] {
+    pub(super) fn named(&self) -> [(&'static str, u64); 43] {
         [
             ("turns", self.turns),
             ("idle_turns", self.idle_turns),
@@ -77,6 +80,9 @@ impl Counts {
             ("challenge_acks_withheld", self.challenge_acks_withheld),
             ("syn_backlog_drops", self.syn_backlog_drops),
             ("syn_limit_drops", self.syn_limit_drops),
+            ("syn_cookies_sent", self.syn_cookies_sent),
+            ("syn_cookies_returned", self.syn_cookies_returned),
+            ("accept_queue_drops", self.accept_queue_drops),
             ("half_open_reaped", self.half_open_reaped),
             ("linger_resets", self.linger_resets),
             ("time_wait_evicted", self.time_wait_evicted),

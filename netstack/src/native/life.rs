@@ -24,7 +24,7 @@ use crate::wheel::NEVER;
 
 impl<D: PacketDevice> NativeWorker<D> {
     /// A segment of no flow of ours.
-    pub(super) fn on_stranger(&mut self, at: Moment, segment: Segment<D::Frame>) {
+    pub(super) fn on_stranger(&mut self, at: Moment, mut segment: Segment<D::Frame>) {
         let owner = self.steer.as_ref().and_then(|steer| steer.other_owner(&segment.view.key));
         if let Some(owner) = owner
             && !segment.is_handed
@@ -35,6 +35,7 @@ impl<D: PacketDevice> NativeWorker<D> {
         let is_syn = flags.contains(TcpFlags::SYN) && !flags.contains(TcpFlags::ACK);
         match self.listeners.find(segment.view.key.local()) {
             Some(listener) if is_syn => self.on_syn(at, listener, segment),
+            Some(listener) if self.revive(at, listener, &mut segment) => {}
             _ => {
                 self.counts.strangers_refused += 1;
                 self.wire.refuse(at, segment.packet());
@@ -45,34 +46,45 @@ impl<D: PacketDevice> NativeWorker<D> {
     /// A peer wants to connect. Without room it is not answered, so that it tries again.
     fn on_syn(&mut self, at: Moment, listener: u32, mut segment: Segment<D::Frame>) {
         let key = segment.view.key;
-        let has_room = |listener: &Listener| listener.has_room();
-        if !self.listeners.get(listener).is_some_and(has_room) {
-            self.counts.syn_backlog_drops += 1;
-            return;
+        if !self.listeners.get(listener).is_some_and(Listener::has_room) {
+            return self.on_syn_without_room(at, listener, &segment);
         }
-        if self.conns.is_full() || !self.claim(&key) {
-            self.counts.syn_limit_drops += 1;
+        let Some(slot) = self.add_half_open(at, listener, &key) else {
             return;
-        }
-        let mut socket = self.sockets.socket();
-        socket.listen(key.local()).expect("a new socket can listen on any port but 0");
-        let slot = self.add_conn(key, Phase::HalfOpen, socket, at.tick + self.limits.half_open);
-        let conn = self.conns.at(slot);
-        conn.listener = listener as u16;
+        };
         if !self.recover(at, slot, &mut segment) {
             return self.remove(slot);
         }
         self.wire.set_next_isn(self.secret.sequence_number(&key, at.micros));
         let (sockets, last, _) = self.conns.at(slot).parts();
         self.wire.ingress(at, sockets, last, segment.packet());
-        if let Some(listener) = self.listeners.get_mut(listener) {
-            listener.half_open += 1;
-        }
         if self.conns.at(slot).socket().state() == State::SynReceived {
             self.touch(slot);
         } else {
             self.remove(slot);
         }
+    }
+
+    /// Adds a connection for a listener, with a socket that waits for the SYN; `None`: there can be
+    /// no more.
+    pub(super) fn add_half_open(
+        &mut self,
+        at: Moment,
+        listener: u32,
+        key: &FlowKey,
+    ) -> Option<u32> {
+        if self.conns.is_full() || !self.claim(key) {
+            self.counts.syn_limit_drops += 1;
+            return None;
+        }
+        let mut socket = self.sockets.socket();
+        socket.listen(key.local()).expect("a new socket can listen on any port but 0");
+        let slot = self.add_conn(*key, Phase::HalfOpen, socket, at.tick + self.limits.half_open);
+        self.conns.at(slot).listener = listener as u16;
+        if let Some(listener) = self.listeners.get_mut(listener) {
+            listener.half_open += 1;
+        }
+        Some(slot)
     }
 
     /// The socket's state has changed.
@@ -105,8 +117,7 @@ impl<D: PacketDevice> NativeWorker<D> {
         conn.phase = Phase::Waiting;
         conn.deadline = NEVER;
         if let Some(listener) = self.listeners.get_mut(conn.listener.into()) {
-            listener.half_open -= 1;
-            listener.waiting.push_back(slot);
+            listener.completed(slot);
             if !std::mem::replace(&mut listener.has_news, true) {
                 self.news.push(listener.id);
             }

@@ -5,6 +5,7 @@ mod blind;
 mod chaos;
 mod closing;
 mod data;
+mod flood;
 mod lab;
 mod limits;
 mod observing;

@@ -5,7 +5,9 @@ use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
-use smoltcp::wire::{IpProtocol, IpRepr, TcpControl, TcpPacket, TcpRepr, TcpSeqNumber};
+use smoltcp::wire::{
+    IpProtocol, IpRepr, TCP_HEADER_LEN, TcpControl, TcpPacket, TcpRepr, TcpSeqNumber,
+};
 
 use super::lab::{Host, PORT, config, server_of, v4};
 use crate::device::sim::{Faults, SimDevice, SimNet, SimPort, WhenFull};
@@ -24,6 +26,8 @@ pub(super) struct Bench {
     pub(super) net: SimNet,
     pub(super) host: Host,
     pub(super) peer: Wire<SimDevice>,
+    /// The options of the last segment the worker sent.
+    pub(super) heard_options: Vec<u8>,
 }
 
 /// What the peer says, with the worker's side of the flow first in `key`.
@@ -34,6 +38,8 @@ pub(super) struct Say<'a> {
     pub(super) ack: Option<u32>,
     pub(super) window: u16,
     pub(super) scale: Option<u8>,
+    pub(super) mss: Option<u16>,
+    pub(super) sack: bool,
     pub(super) payload: &'a [u8],
 }
 
@@ -43,6 +49,8 @@ pub(super) const SYN: Say<'_> = Say {
     ack: None,
     window: 60_000,
     scale: None,
+    mss: None,
+    sack: false,
     payload: &[],
 };
 pub(super) const ACK: Say<'_> = Say { control: TcpControl::None, ..SYN };
@@ -62,7 +70,7 @@ impl Bench {
         let host = NativeStack::new(vec![host], own).into_workers().unwrap().pop().unwrap();
         let front = Front::new(&config(1).front(peer.info()).unwrap()).unwrap();
         let peer = Wire::new(peer, front, 1);
-        Self { now: Instant::now(), net, host, peer }
+        Self { now: Instant::now(), net, host, peer, heard_options: Vec::new() }
     }
 
     /// The flow of the peer's `port` and the worker's, as the worker sees it.
@@ -79,8 +87,8 @@ impl Bench {
             ack_number: say.ack.map(|ack| TcpSeqNumber(ack as i32)),
             window_len: say.window,
             window_scale: say.scale,
-            max_seg_size: None,
-            sack_permitted: false,
+            max_seg_size: say.mss,
+            sack_permitted: say.sack,
             sack_ranges: [None; 3],
             timestamp: None,
             payload: say.payload,
@@ -117,7 +125,9 @@ impl Bench {
         let mut burst = Burst::new();
         self.peer.device_mut().rx_burst(self.now, &mut burst);
         for frame in burst {
-            if let Inbound::Tcp { segment, .. } = self.peer.receive(at, frame) {
+            if let Inbound::Tcp { frame, segment } = self.peer.receive(at, frame) {
+                let options = &frame.bytes()[..segment.payload_start];
+                self.heard_options = options[segment.tcp_start + TCP_HEADER_LEN..].to_vec();
                 heard.push(segment);
             }
         }
@@ -125,7 +135,12 @@ impl Bench {
     }
 
     pub(super) fn listen(&mut self) -> ServerSocket {
-        self.host.listen(self.now, server_of(v4(0)), &ListenOptions::default()).unwrap()
+        self.listen_with(ListenOptions::default().backlog)
+    }
+
+    pub(super) fn listen_with(&mut self, backlog: usize) -> ServerSocket {
+        let options = ListenOptions { backlog, ..ListenOptions::default() };
+        self.host.listen(self.now, server_of(v4(0)), &options).unwrap()
     }
 
     /// A SYN from the peer and the worker's answer to it.
