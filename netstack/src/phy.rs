@@ -13,12 +13,14 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
 use smoltcp::iface::{Config, Interface, PollResult, SocketSet};
 use smoltcp::phy::{
     Checksum, ChecksumCapabilities, Device, DeviceCapabilities, Medium, RxToken, TxToken,
 };
+use smoltcp::socket::tcp::{Socket, SocketBuffer};
 use smoltcp::time::Instant as TcpInstant;
 use smoltcp::wire::{
     HardwareAddress, IPV4_HEADER_LEN, IPV6_HEADER_LEN, IpAddress, IpProtocol, IpRepr, Ipv4Packet,
@@ -57,6 +59,8 @@ pub(crate) struct WireCounts {
     pub(crate) segments_resent: u64,
     pub(crate) keepalives_sent: u64,
     pub(crate) zero_windows_sent: u64,
+    /// Sockets over which smoltcp panicked.
+    pub(crate) panics: u64,
     /// Frames the device took in the last flush that had any.
     pub(crate) tx_last_burst: u64,
     /// Frames the device could not give for want of memory.
@@ -191,8 +195,14 @@ impl<D: PacketDevice> Wire<D> {
     ) {
         let mut feed =
             Feed { rx: Some(packet), last: *last, ..Feed::new(&mut self.port, Some(at)) };
-        self.iface.poll_ingress_single(at.tcp, &mut feed, sockets);
-        *last = feed.last;
+        let step = || self.iface.poll_ingress_single(at.tcp, &mut feed, sockets);
+        match catch_unwind(AssertUnwindSafe(step)) {
+            Ok(_) => *last = feed.last,
+            Err(_) => {
+                self.contain(sockets);
+                self.refuse(at, packet);
+            }
+        }
     }
 
     /// Answers a segment nobody wants with a reset, if that is the answer (RFC 9293 3.10.7.1).
@@ -211,19 +221,46 @@ impl<D: PacketDevice> Wire<D> {
     ) -> Egress {
         let recovery = Some(recovery);
         let mut feed = Feed { recovery, last: *last, ..Feed::new(&mut self.port, Some(at)) };
-        for _ in 0..EGRESS_MAX {
-            let sent = self.iface.poll_egress(at.tcp, &mut feed, sockets);
-            *last = feed.last;
-            if feed.blocked {
-                return Egress::Blocked;
+        let step = || {
+            for _ in 0..EGRESS_MAX {
+                let sent = self.iface.poll_egress(at.tcp, &mut feed, sockets);
+                if feed.blocked {
+                    return Egress::Blocked;
+                }
+                let next = self.iface.poll_at(at.tcp, sockets);
+                let is_due = next.is_some_and(|next| next <= at.tcp);
+                if sent == PollResult::None || !is_due {
+                    return Egress::Until(next.map_or(NEVER, |next| self.clock.tick_of(next, at)));
+                }
             }
-            let next = self.iface.poll_at(at.tcp, sockets);
-            let is_due = next.is_some_and(|next| next <= at.tcp);
-            if sent == PollResult::None || !is_due {
-                return Egress::Until(next.map_or(NEVER, |next| self.clock.tick_of(next, at)));
+            Egress::More
+        };
+        match catch_unwind(AssertUnwindSafe(step)) {
+            Ok(outcome) => {
+                *last = feed.last;
+                outcome
+            }
+            Err(_) => {
+                self.contain(sockets);
+                Egress::More
             }
         }
-        Egress::More
+    }
+
+    /// smoltcp has panicked over the one socket of `sockets`, which is now a closed one. That ends
+    /// its connection as if it had been reset, and no other: the interface has no state, and what
+    /// it was lent (the device's queue, the front) is changed by single steps.
+    #[cold]
+    fn contain(&mut self, sockets: &mut SocketSet<'static>) {
+        if self.port.counts.panics == 0 {
+            let device = &self.port.device.info().name;
+            tracing::error!(device, "a connection was ended because its TCP panicked");
+        }
+        self.port.counts.panics += 1;
+        self.iface = interface(&mut self.port, 0);
+        let buffer = || SocketBuffer::new(Vec::new());
+        *sockets = SocketSet::new(Vec::with_capacity(1));
+        sockets.add(Socket::new(buffer(), buffer()));
     }
 
     /// The connection that begins next has this initial sequence number.
@@ -233,7 +270,7 @@ impl<D: PacketDevice> Wire<D> {
 
     /// Begins a connection: the socket, which is alone in its set, is told to connect.
     pub(crate) fn connect(&mut self, sockets: &mut SocketSet<'static>, key: &FlowKey) -> bool {
-        let socket = sockets.get_mut::<smoltcp::socket::tcp::Socket<'_>>(Default::default());
+        let socket = sockets.get_mut::<Socket<'_>>(Default::default());
         socket.connect(self.iface.context(), key.remote(), key.local()).is_ok()
     }
 
@@ -306,8 +343,11 @@ impl<D: PacketDevice> Wire<D> {
         let recovery = Some(recovery);
         let mut feed =
             Feed { recovery, is_mute: true, last: *last, ..Feed::new(&mut self.port, Some(at)) };
-        self.iface.poll_egress(at.tcp, &mut feed, sockets);
-        *last = feed.last;
+        let step = || self.iface.poll_egress(at.tcp, &mut feed, sockets);
+        match catch_unwind(AssertUnwindSafe(step)) {
+            Ok(_) => *last = feed.last,
+            Err(_) => self.contain(sockets),
+        }
     }
 
     /// Sends again what `recovery` wants to be sent again, up to a fair share. Returns the number
@@ -574,6 +614,7 @@ impl<D: PacketDevice> TxToken for Blank<'_, '_, D> {
         let Self { frame, feed } = self;
         if feed.is_mute {
             let mut packet = std::mem::take(&mut feed.port.scratch);
+            packet.resize(len.max(packet.len()), 0);
             let result = f(&mut packet[..len]);
             feed.note(&mut packet[..len]);
             feed.port.scratch = packet;

@@ -265,6 +265,7 @@ impl<D: PacketDevice> Worker for NativeWorker<D> {
             ("tx_link_down_drops", wire.link_down_drops),
             ("reply_no_frame_drops", wire.no_frame_drops),
             ("own_frame_drops", wire.own_drops),
+            ("connection_panics", wire.panics),
             ("resets_sent", wire.resets_sent),
             ("segments_resent", wire.segments_resent),
             ("keepalives_sent", wire.keepalives_sent),

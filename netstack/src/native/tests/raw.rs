@@ -2,7 +2,6 @@
 
 use std::io::IoSlice;
 use std::net::SocketAddr;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 use smoltcp::wire::{
@@ -17,7 +16,8 @@ use crate::front::{Front, Heard, Inbound, Output, TcpFlags, TcpView};
 use crate::native::{NativeConfig, NativeStack};
 use crate::phy::Wire;
 use crate::stack::{
-    ConnectOptions, EventDriver, ListenOptions, NetworkStack, Received, ServerSocket, Worker,
+    ConnectOptions, EventDriver, ListenOptions, NetworkStack, Received, ServerSocket, SocketError,
+    Worker,
 };
 
 /// A worker, and a peer that says what it is told to.
@@ -159,7 +159,7 @@ impl Bench {
 }
 
 /// Overruns the window that a worker offered in its SYN|ACK, as one peer in one burst can.
-fn overrun(rx_bytes: usize) {
+fn overrun(rx_bytes: usize) -> Bench {
     let mut bench = Bench::new(|_| {});
     bench.host.sockets.rx_bytes = rx_bytes;
     bench.listen();
@@ -178,13 +178,43 @@ fn overrun(rx_bytes: usize) {
         }
     }
     bench.run(Duration::from_millis(5));
+    bench
 }
 
 #[test]
 fn no_peer_can_overrun_the_window_of_our_syn() {
-    assert!(catch_unwind(AssertUnwindSafe(|| overrun(131_072))).is_err(), "the rule is obsolete");
-    overrun(crate::conn::rx_capacity(131_072));
-    overrun(crate::conn::rx_capacity(1 << 20));
+    let panics = |rx_bytes| overrun(rx_bytes).counter("connection_panics");
+    assert_eq!(panics(131_072), 1, "the rule is obsolete");
+    assert_eq!(panics(crate::conn::rx_capacity(131_072)), 0);
+    assert_eq!(panics(crate::conn::rx_capacity(1 << 20)), 0);
+}
+
+#[test]
+fn a_panic_ends_a_connection_and_no_other() {
+    let mut bench = overrun(131_072);
+    assert_eq!(bench.counter("connection_panics"), 1);
+    assert_eq!(bench.counter("connections_reset"), 1);
+    // It was accepted when that happened, and is told as reset; its peer is, too.
+    let server = ServerSocket(bench.host.listeners.get(0).unwrap().id);
+    let (socket, _) = bench.host.accept(bench.now, &server).unwrap().unwrap();
+    let mut recv = |socket| bench.host.recv(bench.now, socket, &mut [0; 9]);
+    assert!(matches!(recv(&socket), Err(SocketError::Reset)));
+    bench.host.close(bench.now, socket, false);
+    bench.say(&Bench::key(7), Say { seq: 5, ack: Some(99), ..ACK });
+    let heard = bench.run(Duration::from_millis(5));
+    assert_eq!((heard[0].flags, heard[0].seq), (TcpFlags::RST, 99));
+    for gauge in ["connections_in_use", "flows_in_use", "timers_in_use"] {
+        assert_eq!(bench.counter(gauge), 0, "{gauge}");
+    }
+
+    let key = Bench::key(8);
+    let syn_ack = bench.half_open(&key, SYN);
+    let hello = Say { seq: SYN.seq + 1, ack: Some(syn_ack.seq + 1), payload: b"hello", ..ACK };
+    bench.say(&key, hello);
+    bench.run(Duration::from_millis(5));
+    let (socket, _) = bench.host.accept(bench.now, &server).unwrap().unwrap();
+    let mut recv = |socket| bench.host.recv(bench.now, socket, &mut [0; 9]);
+    assert_eq!(recv(&socket).unwrap(), Received::Bytes(5));
 }
 
 #[test]
