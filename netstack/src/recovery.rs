@@ -56,6 +56,9 @@ const PATIENCE_MAX: u32 = 16;
 /// How often the timeout stays doubled when the peer answers, but only to what was sent again. That
 /// measures nothing, and the timeout may be too short (Karn's algorithm, RFC 6298 section 3).
 const BACKOFF_KEPT: u32 = 2;
+/// Longest time between two questions for a closed window: the second of RFC 9293 section 3.8.6.1
+/// is smoltcp's own.
+const ASK_PAUSE_MAX_US: u64 = 500_000;
 /// Timeouts in a row after which nothing a peer has reported is believed.
 const TIMEOUTS_TO_FORGET: u32 = 2;
 
@@ -149,6 +152,8 @@ pub(crate) struct Recovery {
     probe_at: u64,
     reordering_at: u64,
     ask_at: u64,
+    /// Questions for the peer's window since it last changed.
+    asked: u32,
     /// The tick of the worker's wheel at which it looks at these.
     pub(crate) armed: u64,
 
@@ -197,6 +202,7 @@ impl Recovery {
             probe_at: NO_TIME,
             reordering_at: NO_TIME,
             ask_at: NO_TIME,
+            asked: 0,
             armed: NO_TIME,
             syn_sent: None,
             is_open: false,
@@ -349,6 +355,9 @@ impl Recovery {
         }
         self.on_handshake(now);
         let is_update = self.note_window(segment);
+        if is_update {
+            self.asked = 0;
+        }
         let is_duplicate = ack == una && nxt != una && !has_content && !is_update;
         let mut is_loss = false;
         if nxt != una && (ack != una || is_duplicate || !options.is_empty()) {
@@ -405,11 +414,13 @@ impl Recovery {
         Feed::As { seq: self.last_in_window(said), ack: self.board.una(), window: self.fed.1 }
     }
 
-    /// A window that is closed, or nearly, will be opened by a segment that may be lost.
+    /// A window that is closed, or nearly, will be opened by a segment that may be lost. The longer
+    /// that takes the less often the peer is asked: it may have no wish to open it.
     fn watch_window(&mut self, now: u64) {
         self.ask_at = match self.rtt.smoothed() {
             Some(smoothed) if self.peer_window < self.control.mss() => {
-                now + 2 * u64::from(smoothed)
+                let pause = (2 * u64::from(smoothed)) << self.asked.min(32);
+                now + pause.min(ASK_PAUSE_MAX_US)
             }
             _ => NO_TIME,
         };
@@ -663,6 +674,7 @@ impl Recovery {
         if self.board.outstanding() == 0 {
             let is_due = now >= self.ask_at;
             if is_due {
+                self.asked += 1;
                 self.ask_at = NO_TIME;
             }
             return (if is_due { Alarm::AskWindow } else { Alarm::Nothing }, None);

@@ -8,6 +8,7 @@ mod data;
 mod flood;
 mod lab;
 mod limits;
+mod misers;
 mod observing;
 mod opening;
 mod raw;
