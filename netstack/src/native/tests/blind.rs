@@ -10,7 +10,7 @@ use super::lab::{PORT, v4};
 use super::raw::{ACK, Bench, SYN, Say};
 use crate::device::BURST_MAX;
 use crate::flow::FlowKey;
-use crate::front::{TcpFlags, TcpView};
+use crate::front::{IcmpError, IcmpErrorKind, TcpFlags, TcpView};
 use crate::guard::{CHALLENGES_PER_CONN, CHALLENGES_PER_WORKER, CONN_PERIOD_TICKS, Secret};
 use crate::stack::{ConnectOptions, ConnectedSocket, Received, SocketError, Worker};
 
@@ -282,6 +282,42 @@ fn who_is_called_resets_by_acknowledging_the_call_only() {
     assert_eq!((heard[0].flags, heard[0].seq), (TcpFlags::RST, number + 99));
     bench.say(&key, reset(Some(number)));
     bench.run(5 * MS);
+    assert!(matches!(bench.host.is_connected(&client), Err(SocketError::Refused)));
+}
+
+#[test]
+fn no_icmp_error_ends_a_connection_that_is_open() {
+    let mut bench = Bench::new(|_| {});
+    let open = open(&mut bench, 7);
+    let kinds = [
+        IcmpErrorKind::PortUnreachable,
+        IcmpErrorKind::Unreachable,
+        IcmpErrorKind::TooBig { mtu: 68 },
+    ];
+    for kind in kinds {
+        // The last one is what was really sent last.
+        for seq in all_over(open.ack).step_by(GUESSES as usize / 100).chain([open.ack - 1]) {
+            bench.host.on_icmp_error(IcmpError { key: open.key, seq, kind }, false);
+        }
+    }
+    open.assert_alive(&mut bench);
+}
+
+#[test]
+fn an_icmp_error_ends_a_call_only_if_it_quotes_it() {
+    let mut bench = Bench::new(|_| {});
+    let key = Bench::key(PORT);
+    let options = ConnectOptions { bind: Some(key.local()), priority: None };
+    bench.say(&key, ACK); // the host learns the neighbour's address
+    bench.run(5 * MS);
+    let client = bench.host.connect(bench.now, key.remote(), &options).unwrap();
+    let number = bench.run(5 * MS)[0].seq;
+    let error = |seq| IcmpError { key, seq, kind: IcmpErrorKind::PortUnreachable };
+    for seq in all_over(number).chain([number - 1, number + 1]) {
+        bench.host.on_icmp_error(error(seq), false);
+    }
+    assert!(!bench.host.is_connected(&client).unwrap());
+    bench.host.on_icmp_error(error(number), false);
     assert!(matches!(bench.host.is_connected(&client), Err(SocketError::Refused)));
 }
 

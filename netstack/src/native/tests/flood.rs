@@ -1,16 +1,18 @@
 //! More SYNs than anybody can answer for, and who connects meanwhile.
 
 use std::io::IoSlice;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use smoltcp::wire::TcpControl;
 
+use super::lab::{server_of, v6};
 use super::raw::{ACK, Bench, SYN, Say};
 use crate::device::BURST_MAX;
 use crate::flow::FlowKey;
 use crate::front::{TcpFlags, TcpView};
 use crate::guard::COOKIE_PERIOD_TICKS;
-use crate::stack::{ConnectedSocket, Received, ServerSocket, Worker};
+use crate::stack::{ConnectedSocket, ListenOptions, Received, ServerSocket, Worker};
 
 const MS: Duration = Duration::from_millis(1);
 /// Places of the listeners here.
@@ -25,6 +27,14 @@ const CLIENT: Say<'_> = Say { seq: 77_000, scale: Some(7), mss: Some(1460), sack
 /// A flood of SYNs that go on coming.
 struct Flood {
     sent: usize,
+    key: Key,
+}
+
+/// The flow of a port of the peer.
+type Key = fn(u16) -> FlowKey;
+
+fn key_v6(port: u16) -> FlowKey {
+    FlowKey::new(server_of(v6(0)), SocketAddr::new(v6(1), port))
 }
 
 impl Flood {
@@ -32,14 +42,14 @@ impl Flood {
         for _ in 0..syns {
             let port = FLOOD_PORT + (self.sent % 60_000) as u16;
             let seq = (self.sent as u32).wrapping_mul(0x9e37_79b9);
-            bench.say(&Bench::key(port), Say { seq, ..CLIENT });
+            bench.say(&(self.key)(port), Say { seq, ..CLIENT });
             self.sent += 1;
         }
     }
 
     /// A flood that has gone on until the worker has seen that it is one.
-    fn begin(bench: &mut Bench) -> Self {
-        let mut flood = Self { sent: 0 };
+    fn begin(bench: &mut Bench, key: Key) -> Self {
+        let mut flood = Self { sent: 0, key };
         while bench.counter("syn_cookies_sent") == 0 {
             flood.burst(bench, 1);
             bench.run(MS);
@@ -88,7 +98,7 @@ fn send(bench: &mut Bench, socket: &ConnectedSocket, bytes: &[u8]) {
 fn a_flood_grows_nothing_and_who_answers_gets_in() {
     let mut bench = Bench::new(|_| {});
     let server = bench.listen_with(BACKLOG);
-    let mut flood = Flood { sent: 0 };
+    let mut flood = Flood { sent: 0, key: Bench::key };
     let mut heard = Vec::new();
     while flood.sent < SYNS {
         flood.burst(&mut bench, BURST_MAX);
@@ -137,7 +147,7 @@ fn sessions_go_on_in_a_flood() {
     bench.say(&key, Say { seq, ack: Some(ack), ..ACK });
     bench.run(MS);
     let (socket, _) = bench.host.accept(bench.now, &server).unwrap().unwrap();
-    let mut flood = Flood::begin(&mut bench);
+    let mut flood = Flood::begin(&mut bench, Bench::key);
     let mut answers = 0;
     for _ in 0..TURNS {
         // As much of the flood as the worker takes in a turn, but for this.
@@ -165,23 +175,27 @@ fn sessions_go_on_in_a_flood() {
 fn a_cookie_says_what_any_answer_says() {
     let syns =
         [CLIENT, SYN, Say { scale: None, ..CLIENT }, Say { scale: Some(0), sack: false, ..CLIENT }];
-    for rx_buffer_bytes in [4000, 65_535, 1 << 20] {
+    let cases = [4000, 65_535, 1 << 20].map(|bytes| [(bytes, Bench::key as Key), (bytes, key_v6)]);
+    for (rx_buffer_bytes, key) in cases.into_iter().flatten() {
         let mut bench = Bench::new(|config| config.rx_buffer_bytes = rx_buffer_bytes);
-        bench.listen_with(BACKLOG);
+        let options = ListenOptions { backlog: BACKLOG, ..ListenOptions::default() };
+        let server = bench.host.listen(bench.now, key(1).local(), &options).unwrap();
         let answers = |bench: &mut Bench, port: u16| {
             let mut said = Vec::new();
             for (index, syn) in (0u16..).zip(syns) {
-                let view = answer(bench, &Bench::key(port + index), syn);
+                let view = answer(bench, &key(port + index), syn);
                 assert_eq!((view.flags, view.ack), (TcpFlags::SYN | TcpFlags::ACK, syn.seq + 1));
                 said.push((view.window, bench.heard_options.clone()));
             }
             said
         };
         let ordinary = answers(&mut bench, 1);
-        Flood::begin(&mut bench);
+        Flood::begin(&mut bench, key);
         let cookies = bench.counter("syn_cookies_sent");
         assert_eq!(answers(&mut bench, 11), ordinary);
         assert_eq!(bench.counter("syn_cookies_sent"), cookies + syns.len() as u64);
+        let (socket, _) = connect(&mut bench, &server, &key(21), CLIENT);
+        assert_eq!(received(&mut bench, &socket), Received::Bytes(5));
     }
 }
 
@@ -189,7 +203,7 @@ fn a_cookie_says_what_any_answer_says() {
 fn what_a_syn_allows_is_kept_to_after_a_cookie() {
     let mut bench = Bench::new(|_| {});
     let server = bench.listen_with(BACKLOG);
-    Flood::begin(&mut bench);
+    Flood::begin(&mut bench, Bench::key);
     let syn = Say { mss: Some(1000), ..CLIENT };
     let key = Bench::key(7);
     let (socket, number) = connect(&mut bench, &server, &key, syn);
@@ -212,7 +226,7 @@ fn what_a_syn_allows_is_kept_to_after_a_cookie() {
 fn only_a_cookie_of_ours_opens_anything() {
     let mut bench = Bench::new(|_| {});
     let server = bench.listen_with(BACKLOG);
-    Flood::begin(&mut bench);
+    Flood::begin(&mut bench, Bench::key);
     let key = Bench::key(7);
     let cookie = answer(&mut bench, &key, CLIENT).seq;
     let ack =
@@ -242,7 +256,7 @@ fn who_finds_no_place_is_not_heard_until_there_is_one() {
     // The last handshake is an honest one that takes its time.
     let slow = Bench::key(7);
     let slow_number = bench.half_open(&slow, CLIENT).seq + 1;
-    Flood::begin(&mut bench);
+    Flood::begin(&mut bench, Bench::key);
     let clients = (0..=BACKLOG as u16).map(|index| Bench::key(11 + index));
     let clients: Vec<_> =
         clients.map(|key| (key, answer(&mut bench, &key, CLIENT).seq + 1)).collect();

@@ -220,6 +220,7 @@ impl Lab {
                 let is_neighbor = name.starts_with("neighbor");
                 let is_zero = value == 0 || !name.ends_with("_in_use") || is_neighbor;
                 assert!(is_zero, "host {index} has {value} {name}");
+                assert!(value == 0 || name != "connection_panics", "host {index} panicked");
             }
         }
     }
