@@ -8,7 +8,11 @@
 //! ```text
 //!   cargo bench -p netstack --no-default-features --bench native_worker -- [--json] [--rounds N]
 //!                                                     [--connections N,N,...] [--buffer BYTES]
+//!                                                     [--flood SYNS]
 //! ```
+//!
+//! With `--flood` so many packets of each burst are SYNs from addresses that never answer. What a
+//! transaction takes longer is what they cost.
 //!
 //! Rounds of the different numbers are interleaved, so that a busy machine treats all alike, and
 //! what is counted is the thread's processor time. With many connections memory matters more than
@@ -48,6 +52,8 @@ const GATEWAY_MAC: EthernetAddress = EthernetAddress([2, 0, 0, 0, 0, 2]);
 /// Clients per simulated host, one to a port.
 const PORTS: usize = 60_000;
 const FIRST_PORT: usize = 1024;
+/// The second byte of the addresses a flood comes from.
+const FLOOD_NET: u8 = 200;
 /// Time the worker's clock is moved on by a turn.
 const TURN: Duration = Duration::from_micros(10);
 /// Handshakes under way at a time.
@@ -71,6 +77,7 @@ struct Options {
     transactions: usize,
     connections: Vec<usize>,
     buffer: usize,
+    flood: usize,
 }
 
 impl Options {
@@ -81,6 +88,7 @@ impl Options {
             transactions: 200_000,
             connections: vec![1, 1000, 10_000, 100_000],
             buffer: 4096,
+            flood: 0,
         };
         let mut args = std::env::args().skip(1);
         let mut bench = false;
@@ -89,6 +97,7 @@ impl Options {
             match arg.as_str() {
                 "--json" => options.json = true,
                 "--rounds" => options.rounds = value().parse().expect("a number"),
+                "--flood" => options.flood = value().parse().expect("a number"),
                 "--buffer" => options.buffer = value().parse().expect("a number"),
                 "--connections" => {
                     let numbers = value();
@@ -134,13 +143,14 @@ impl Case {
             gateway_v4: Some(GATEWAY),
             rx_buffer_bytes: options.buffer,
             tx_buffer_bytes: options.buffer,
-            max_connections: connections,
+            max_connections: connections + DIALS,
             seed: Some(1),
             idle: IdlePolicy::Spin,
             ..NativeConfig::default()
         };
         let control = Arc::new(Control::default());
-        let device = Replay::new(connections, control.clone());
+        let mut device = Replay::new(connections, control.clone());
+        device.flood = options.flood.min(BURST_MAX - 1);
         let now = Instant::now();
         let mut worker =
             NativeStack::new(vec![device], config).into_workers().unwrap().pop().unwrap();
@@ -330,6 +340,9 @@ struct Replay {
     /// Clients that have dialled, and those whose call was answered.
     dialled: usize,
     answered: usize,
+    /// SYNs in each burst of questions, and those sent.
+    flood: usize,
+    flooded: u32,
     /// A burst was given in this turn.
     is_given: bool,
     template: [u8; ETHERNET + IPV4 + TCP + MESSAGE],
@@ -354,6 +367,8 @@ impl Replay {
             waiting: Vec::new(),
             dialled: 0,
             answered: 0,
+            flood: 0,
+            flooded: 0,
             is_given: false,
             template: template(),
         }
@@ -384,7 +399,22 @@ impl Replay {
         (self.random >> 33) as usize % self.clients.len()
     }
 
+    /// A SYN from one of a million addresses.
+    fn spoofed(&mut self) -> PlainFrame {
+        self.flooded = self.flooded.wrapping_add(1);
+        let mut frame = self.frame(0, 0x02, 0);
+        let ip = &mut frame.bytes_mut()[ETHERNET..];
+        ip[13] = FLOOD_NET;
+        ip[14..16].copy_from_slice(&(self.flooded as u16).to_be_bytes());
+        ip[IPV4..IPV4 + 2].copy_from_slice(&((self.flooded >> 16) as u16 | 1024).to_be_bytes());
+        frame
+    }
+
     fn ask(&mut self, burst: &mut Burst<PlainFrame>) {
+        for _ in 0..self.flood {
+            let syn = self.spoofed();
+            burst.push(syn);
+        }
         while !burst.is_full() {
             let index = self.next_random();
             burst.push(self.frame(index, 0x18, MESSAGE));
@@ -409,6 +439,9 @@ impl Replay {
             return;
         }
         let ip = Ipv4Packet::new_unchecked(&bytes[ETHERNET..]);
+        if ip.dst_addr().octets()[1] == FLOOD_NET {
+            return;
+        }
         let tcp = TcpPacket::new_unchecked(ip.payload());
         let host = usize::from(ip.dst_addr().octets()[2]);
         let index = host * PORTS + usize::from(tcp.dst_port()) - FIRST_PORT;
