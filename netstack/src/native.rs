@@ -29,7 +29,7 @@ use crate::clock::Moment;
 use crate::conn::{Conn, ConnTable, Fault, Phase, SocketOptions, conn_slot};
 use crate::device::{BURST_MAX, Burst, Frame, PacketDevice};
 use crate::flow::{FlowKey, FlowTable, Target};
-use crate::front::{Front, Inbound, TcpView};
+use crate::front::{Front, Inbound, TcpFlags, TcpView};
 use crate::guard::{Challenges, Secret};
 use crate::listen::{LISTENERS_MAX, ListenTable};
 use crate::phy::{Egress, Wire};
@@ -372,11 +372,13 @@ impl<D: PacketDevice> NativeWorker<D> {
     }
 
     fn on_conn_segment(&mut self, at: Moment, slot: u32, segment: &mut Segment<D::Frame>) {
-        let Some(expected) = self.conns.at(slot).last.map(|last| last.rcv_nxt) else {
+        let conn = self.conns.at(slot);
+        let Some(expected) = conn.last.map(|last| last.rcv_nxt) else {
             self.counts.early_segment_drops += 1;
             return;
         };
-        if !self.admit(at, slot, segment) {
+        // Nearly all are, and that is seen by what recovery has at hand.
+        if !conn.recovery.is_ordinary(&segment.view) && !self.admit(at, slot, segment) {
             return;
         }
         self.observe(slot, &segment.view);
@@ -388,12 +390,9 @@ impl<D: PacketDevice> NativeWorker<D> {
         let before = Before::of(conn);
         let (sockets, last, _) = conn.parts();
         self.wire.ingress(at, sockets, last, segment.packet());
-        if segment.view.payload_len > 0
-            && self.conns.at(slot).socket().recv_queue() == before.received
-        {
-            self.observe_unread(&segment.view, expected);
+        if segment.view.payload_len > 0 || segment.view.flags.contains(TcpFlags::FIN) {
+            self.note_arrival(slot, &segment.view, expected, before);
         }
-        self.note_arrival(slot, expected, before);
         self.keep_in_step(at, slot, unsent);
         self.touch(slot);
         self.settle(slot, before, Fault::Reset);

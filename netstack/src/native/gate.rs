@@ -13,14 +13,9 @@ use crate::listen::Listener;
 use crate::recovery;
 
 impl<D: PacketDevice> NativeWorker<D> {
-    /// Whether a segment is for its connection to see. Nearly all are, and that is seen by what
-    /// recovery has at hand.
-    pub(super) fn admit(&mut self, at: Moment, slot: u32, segment: &Segment<D::Frame>) -> bool {
-        self.conns.at(slot).recovery.is_ordinary(&segment.view) || self.question(at, slot, segment)
-    }
-
+    /// Whether a segment is for its connection to see that is not an ordinary one.
     #[cold]
-    fn question(&mut self, at: Moment, slot: u32, segment: &Segment<D::Frame>) -> bool {
+    pub(super) fn admit(&mut self, at: Moment, slot: u32, segment: &Segment<D::Frame>) -> bool {
         let conn = self.conns.at(slot);
         let (Some(last), key) = (conn.last, conn.key) else {
             return false;
@@ -137,17 +132,28 @@ impl<D: PacketDevice> NativeWorker<D> {
         }
     }
 
-    /// Notes how far a segment has brought the connection beyond the `expected` it last told the
-    /// peer. If it was answered at once, that answer has told it.
-    pub(super) fn note_arrival(&mut self, slot: u32, expected: u32, before: Before) {
+    /// Notes how far a segment with content has brought the connection beyond the `expected` it
+    /// last told the peer. If it was answered at once, that answer has told it.
+    pub(super) fn note_arrival(
+        &mut self,
+        slot: u32,
+        segment: &TcpView,
+        expected: u32,
+        before: Before,
+    ) {
         let conn = self.conns.at(slot);
         let socket = conn.socket();
         let bytes = socket.recv_queue().saturating_sub(before.received) as u32;
-        let is_end = is_closed_by_peer(socket.state()) && !is_closed_by_peer(before.state);
+        let is_end = segment.flags.contains(TcpFlags::FIN)
+            && is_closed_by_peer(socket.state())
+            && !is_closed_by_peer(before.state);
         if let Some(last) = &mut conn.last
             && last.rcv_nxt == expected
         {
             last.unsaid = last.unsaid.wrapping_add(bytes + u32::from(is_end));
+        }
+        if bytes == 0 && segment.payload_len > 0 {
+            self.observe_unread(segment, expected);
         }
     }
 }
