@@ -651,6 +651,12 @@ impl<D: PacketDevice> Feed<'_, D> {
         let tcp = TcpPacket::new_unchecked(&packet[tcp_at..]);
         if tcp.rst() {
             self.port.counts.resets_sent += 1;
+            if self.recovery.is_some()
+                && let Some(last) = self.last
+            {
+                // A peer that keeps to RFC 5961 takes it nowhere else.
+                self.acknowledge_from(packet, packet.len(), last.snd_nxt);
+            }
             return packet.len();
         }
         let mut packet_len = packet.len();
@@ -705,8 +711,8 @@ impl<D: PacketDevice> Feed<'_, D> {
         packet_len
     }
 
-    /// Makes a packet of `len` bytes a pure acknowledgement with the sequence number it must have:
-    /// the next one never sent (RFC 9293 section 3.10.7.4).
+    /// Makes a packet of `len` bytes a pure acknowledgement, or a reset, with the sequence number
+    /// it must have: the next one never sent (RFC 9293 section 3.10.7.4).
     ///
     /// After a retransmission timeout smoltcp takes back its own idea of that, and acknowledges
     /// with numbers the peer has long received. The peer must ignore such a segment, with the

@@ -12,6 +12,7 @@ use crate::device::BURST_MAX;
 use crate::flow::FlowKey;
 use crate::front::{IcmpError, IcmpErrorKind, TcpFlags, TcpView};
 use crate::guard::{CHALLENGES_PER_CONN, CHALLENGES_PER_WORKER, CONN_PERIOD_TICKS, Secret};
+use crate::native::Congestion;
 use crate::stack::{ConnectOptions, ConnectedSocket, Received, SocketError, Worker};
 
 const MS: Duration = Duration::from_millis(1);
@@ -178,6 +179,22 @@ fn a_reset_right_behind_a_fin_counts() {
     bench.say(&open.key, fin);
     open.say(&mut bench, Say { control: TcpControl::Rst, seq: open.seq + 1, ..ACK });
     assert_eq!(bench.counter("connections_reset"), 1);
+}
+
+#[test]
+fn our_reset_is_where_the_peer_expects_it_also_while_smoltcp_repeats() {
+    let mut bench = Bench::new(|config| config.congestion = Congestion::None);
+    let open = open(&mut bench, 7);
+    let data = [1; 5000];
+    let sent = bench.host.send(bench.now, &open.socket, &[IoSlice::new(&data)], false).unwrap();
+    bench.run(5 * MS);
+    // All of it arrives, but the peer has room for little more, and its acknowledgement is lost.
+    open.say(&mut bench, Say { seq: open.seq, ack: Some(open.ack), window: 10, ..ACK });
+    bench.run(Duration::from_millis(250));
+    bench.host.close(bench.now, open.socket, true);
+    let heard = bench.run(5 * MS);
+    let reset = heard.iter().find(|segment| segment.flags.contains(TcpFlags::RST)).unwrap();
+    assert_eq!(reset.seq, open.ack + sent as u32);
 }
 
 #[test]
