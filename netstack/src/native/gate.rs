@@ -100,7 +100,9 @@ impl<D: PacketDevice> NativeWorker<D> {
         let TcpView { key, seq, ack, flags, window, .. } = segment.view;
         let special = TcpFlags::SYN | TcpFlags::RST;
         let is_ack = flags.contains(TcpFlags::ACK) && !flags.intersects(special);
-        if at.tick >= self.cookies_end || !is_ack {
+        // A sibling may have sent the cookie.
+        let is_time = at.tick < self.cookies_end || self.steer.is_some();
+        if !is_time || !is_ack {
             return false;
         }
         let (syn, cookie) = (seq.wrapping_sub(1), ack.wrapping_sub(1));

@@ -55,6 +55,39 @@ pub(super) const SYN: Say<'_> = Say {
 };
 pub(super) const ACK: Say<'_> = Say { control: TcpControl::None, ..SYN };
 
+impl Say<'_> {
+    /// Says it from a device.
+    pub(super) fn by(self, wire: &mut Wire<SimDevice>, now: Instant, key: &FlowKey) {
+        let say = self;
+        let tcp = TcpRepr {
+            src_port: key.remote_port,
+            dst_port: key.local_port,
+            control: say.control,
+            seq_number: TcpSeqNumber(say.seq as i32),
+            ack_number: say.ack.map(|ack| TcpSeqNumber(ack as i32)),
+            window_len: say.window,
+            window_scale: say.scale,
+            max_seg_size: say.mss,
+            sack_permitted: say.sack,
+            sack_ranges: [None; 3],
+            timestamp: None,
+            payload: say.payload,
+        };
+        let (source, destination) = (key.remote().ip().into(), key.local().ip().into());
+        let ip = IpRepr::new(source, destination, IpProtocol::Tcp, tcp.buffer_len(), 64);
+        let (front, mut queue) = wire.front_and_output(now);
+        let start = front.link_header_len();
+        let mut frame = queue.alloc(start + ip.buffer_len()).unwrap();
+        let packet = &mut frame.bytes_mut()[start..];
+        let caps = Default::default();
+        ip.emit(&mut *packet, &caps);
+        let segment = &mut TcpPacket::new_unchecked(&mut packet[ip.header_len()..]);
+        tcp.emit(segment, &source, &destination, &caps);
+        front.send(now, frame, &mut queue);
+        wire.flush(now);
+    }
+}
+
 impl Bench {
     pub(super) fn new(change: impl FnOnce(&mut NativeConfig)) -> Self {
         Self::over([1, 2].map(SimPort::new), change)
@@ -79,32 +112,7 @@ impl Bench {
     }
 
     pub(super) fn say(&mut self, key: &FlowKey, say: Say<'_>) {
-        let tcp = TcpRepr {
-            src_port: key.remote_port,
-            dst_port: key.local_port,
-            control: say.control,
-            seq_number: TcpSeqNumber(say.seq as i32),
-            ack_number: say.ack.map(|ack| TcpSeqNumber(ack as i32)),
-            window_len: say.window,
-            window_scale: say.scale,
-            max_seg_size: say.mss,
-            sack_permitted: say.sack,
-            sack_ranges: [None; 3],
-            timestamp: None,
-            payload: say.payload,
-        };
-        let (source, destination) = (key.remote().ip().into(), key.local().ip().into());
-        let ip = IpRepr::new(source, destination, IpProtocol::Tcp, tcp.buffer_len(), 64);
-        let (front, mut queue) = self.peer.front_and_output(self.now);
-        let start = front.link_header_len();
-        let mut frame = queue.alloc(start + ip.buffer_len()).unwrap();
-        let packet = &mut frame.bytes_mut()[start..];
-        let caps = Default::default();
-        ip.emit(&mut *packet, &caps);
-        let segment = &mut TcpPacket::new_unchecked(&mut packet[ip.header_len()..]);
-        tcp.emit(segment, &source, &destination, &caps);
-        front.send(self.now, frame, &mut queue);
-        self.peer.flush(self.now);
+        say.by(&mut self.peer, self.now, key);
     }
 
     /// Turns of both for a while; what the worker said to the peer.

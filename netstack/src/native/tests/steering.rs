@@ -2,11 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::io::IoSlice;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::lab::{Host, Lab, patterned, server_of, v4, v6};
+use super::raw::{ACK, Say};
 use crate::device::sim::{SimPort, Spread};
+use crate::flow::FlowKey;
+use crate::guard::Offer;
 use crate::stack::{
     ConnectOptions, ConnectedSocket, EventDriver, ListenOptions, Received, ServerSocket, Worker,
 };
@@ -68,6 +72,27 @@ fn flows_survive_when_their_frames_move_to_another_queue() {
         assert!(over("frames_handed_over") > 100);
         assert!(over("frames_taken_over") > 100);
     }
+}
+
+#[test]
+fn a_cookie_that_a_worker_has_sent_is_good_at_its_sibling() {
+    let mut lab = lab(Spread::RoundRobin);
+    let servers = [1, 2].map(|worker| lab.listen(worker, server_of(v4(1))));
+    lab.introduce();
+    // Whatever worker the segment gets to, it has sent no cookie.
+    let offer = Offer { mss: None, window_shift: Some(7), is_sack_permitted: true };
+    for port in 1..5 {
+        let key = FlowKey::new(server_of(v4(1)), SocketAddr::new(v4(0), port));
+        let cookie = lab.hosts[1].secret.cookie(&key, 999, offer, lab.hosts[1].tick);
+        let ack = Say { seq: 1000, ack: Some(cookie + 1), ..ACK };
+        ack.by(&mut lab.hosts[0].wire, lab.now, &key);
+    }
+    lab.run(Duration::from_millis(5));
+    let open = [1, 2].map(|worker| {
+        let accept = || lab.hosts[worker].accept(lab.now, &servers[worker - 1]).unwrap();
+        std::iter::from_fn(accept).count()
+    });
+    assert_eq!(open, [2, 2]);
 }
 
 #[test]
