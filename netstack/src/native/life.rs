@@ -36,6 +36,8 @@ impl<D: PacketDevice> NativeWorker<D> {
         match self.listeners.find(segment.view.key.local()) {
             Some(listener) if is_syn => self.on_syn(at, listener, segment),
             Some(listener) if self.revive(at, listener, &mut segment) => {}
+            // RFC 9293 section 3.10.7.2: dropped, not refused.
+            Some(_) if !flags.intersects(TcpFlags::ACK | TcpFlags::RST) => {}
             _ => {
                 self.counts.strangers_refused += 1;
                 self.wire.refuse(at, segment.packet());
