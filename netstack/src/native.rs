@@ -171,6 +171,12 @@ impl<F: Frame> Segment<F> {
     fn packet(&self) -> &[u8] {
         &self.frame.bytes()[self.view.ip_start..][..self.view.ip_len]
     }
+
+    /// Whether it has bytes from sequence number `expected` on.
+    fn is_beyond(&self, expected: u32) -> bool {
+        let end = self.view.seq.wrapping_add(self.view.payload_len as u32);
+        self.view.payload_len > 0 && (end.wrapping_sub(expected) as i32) > 0
+    }
 }
 
 /// A connection's state before something happened to it.
@@ -373,15 +379,23 @@ impl<D: PacketDevice> NativeWorker<D> {
 
     fn on_conn_segment(&mut self, at: Moment, slot: u32, segment: &mut Segment<D::Frame>) {
         let conn = self.conns.at(slot);
-        let Some(expected) = conn.last.map(|last| last.rcv_nxt) else {
+        let Some(last) = conn.last else {
             self.counts.early_segment_drops += 1;
             return;
         };
+        let expected = last.rcv_nxt;
         // Nearly all are, and that is seen by what recovery has at hand.
         if !conn.recovery.is_ordinary(&segment.view) && !self.admit(at, slot, segment) {
             return;
         }
         self.observe(slot, &segment.view);
+        if segment.is_beyond(expected.wrapping_add(last.unsaid))
+            && self.conns.at(slot).has_peer_closed()
+        {
+            // Behind the peer's FIN nothing is its stream's (RFC 9293 section 3.10.7.4), but
+            // smoltcp would take it.
+            return self.wire.acknowledge(at, &segment.view.key, last);
+        }
         let unsent = self.conns.at(slot).unsent();
         if !self.recover(at, slot, segment) {
             return;
