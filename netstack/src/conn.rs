@@ -175,8 +175,9 @@ impl Conn {
     /// everything of ours has been delivered is told so by a reset (RFC 9293 section 3.6.1).
     pub(crate) fn discard(&mut self) {
         let socket = self.socket_mut();
+        let was_unread = socket.recv_queue() > 0;
         while socket.recv(|bytes| (bytes.len(), bytes.len())).is_ok_and(|len| len > 0) {}
-        if socket.state() == State::FinWait2 {
+        if was_unread && socket.state() == State::FinWait2 {
             socket.abort();
         }
     }
