@@ -177,7 +177,7 @@ impl Conn {
         let socket = self.socket_mut();
         let was_unread = socket.recv_queue() > 0;
         while socket.recv(|bytes| (bytes.len(), bytes.len())).is_ok_and(|len| len > 0) {}
-        if was_unread && socket.state() == State::FinWait2 {
+        if was_unread && matches!(socket.state(), State::FinWait2 | State::TimeWait) {
             socket.abort();
         }
     }
