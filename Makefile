@@ -12,11 +12,12 @@ ROW ?= few
 STACK ?= posix
 MINUTES ?= 10
 SEEDS ?= 10000
+SCRIPTS ?= 10000
 # Everything but the two DPDK crates builds and tests without DPDK.
 PLAIN := --workspace --exclude dpdk-sys --exclude dpdk-glue --no-default-features
 
 .PHONY: help setup demo test check test-plain test-dpdk test-system simulate
-.PHONY: interop fuzz bench soak soak-seeds deny clean
+.PHONY: interop fuzz bench soak soak-seeds differential deny clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST)
@@ -45,6 +46,7 @@ test-dpdk: setup ## tests over DPDK's virtual devices
 
 test-system: setup ## whole programs: processes, namespaces, kills (root)
 	$(CARGO) test --package msgr --test '*' -- --test-threads=1
+	@$(MAKE) --no-print-directory differential SCRIPTS=500
 
 simulate: ## whole messengers, one clock: make simulate SEED=7 (again), SEEDS=5000 (many)
 	@$(CARGO) run --quiet --release --package messenger-simulation -- \
@@ -52,6 +54,10 @@ simulate: ## whole messengers, one clock: make simulate SEED=7 (again), SEEDS=50
 
 soak-seeds: ## 10^5 seeds of the simulation
 	@$(MAKE) --no-print-directory simulate SEEDS=100000
+
+differential: setup ## our TCP against the kernel's, random scripts: make differential SCRIPTS=100000 FIRST=0 (root)
+	@$(CARGO) run --quiet --package netstack --no-default-features --example differential -- \
+		--scripts $(SCRIPTS) --first $(or $(FIRST),0)
 
 interop: setup ## sessions with an independent speaker of the protocol: make interop PROBE=msgr2_probe.py
 	@$(CARGO) build --quiet --release --package msgr
