@@ -286,16 +286,14 @@ impl Gate {
     pub(crate) fn send_message(
         &self,
         connection: &Connection,
-        mut message: Message,
+        message: Message,
     ) -> Result<(), Message> {
         if self.is_shut() {
             return Err(message);
         }
-        if self.inbox.is_bounded_empty() {
-            match own_lane::push(self, self.inbox.capacity(), connection, message) {
-                Ok(()) => return Ok(()),
-                Err(back) => message = back,
-            }
+        if self.inbox.is_bounded_empty() && own_lane::takes(self, self.inbox.capacity()) {
+            own_lane::push(connection, message);
+            return Ok(());
         }
         let command = Command::Session(connection.clone(), Ask::Send(message));
         self.inbox.send(command).map_err(|command| match command {

@@ -38,23 +38,17 @@ pub(crate) fn close() {
     });
 }
 
-/// Takes a message for a session of `gate`'s worker.
-///
-/// # Errors
-/// Gives it back if this is not the thread, not the moment, or there are `most` already.
-pub(super) fn push(
-    gate: &Gate,
-    most: usize,
-    connection: &Connection,
-    message: Message,
-) -> Result<(), Message> {
-    LANE.with_borrow_mut(|lane| {
-        if lane.of != Some(std::ptr::from_ref(gate)) || lane.items.len() >= most {
-            return Err(message);
-        }
-        lane.items.push_back((connection.clone(), message));
-        Ok(())
-    })
+/// Whether a message for a session of `gate`'s worker can go this way: this is the thread, and the
+/// moment, and there are fewer than `most` already.
+pub(super) fn takes(gate: &Gate, most: usize) -> bool {
+    let gate = Some(std::ptr::from_ref(gate));
+    LANE.with_borrow(|lane| lane.of == gate && lane.items.len() < most)
+}
+
+/// Takes a message for a session of that worker.
+pub(super) fn push(connection: &Connection, message: Message) {
+    let item = (connection.clone(), message);
+    LANE.with_borrow_mut(|lane| lane.items.push_back(item));
 }
 
 /// The oldest message.
