@@ -2,11 +2,12 @@
 //! work can be counted.
 
 use super::{End, sim};
+use bytes::Bytes;
 use messenger::{
     AddrType, Clock, Config, ConnectOptions, Connection, Dispatcher, DispatcherPriority,
     DriveOptions, Driven, EntityAddr, EntityName, EntityType, Message, Messenger, Policy,
 };
-use netstack::device::sim::{SimDevice, SimNet, SimPort, WhenFull};
+use netstack::device::sim::{SimDevice, SimNet, SimPort, Spread, WhenFull};
 use netstack::native::{IdlePolicy, NativeConfig, NativeStack};
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
@@ -19,7 +20,9 @@ pub struct Pair {
     hosts: [Host; 2],
     clock: Clock,
     player: Arc<Player>,
-    connection: Connection,
+    connections: Vec<Connection>,
+    /// Of each host.
+    workers: u16,
 }
 
 struct Host {
@@ -49,9 +52,16 @@ impl Dispatcher for Player {
 }
 
 impl Pair {
-    /// Joined by a cable without length, with a session between them.
-    pub fn new() -> Self {
+    /// Joined by a cable without length, with so many workers on each host and sessions between
+    /// them: a lossless one, or several lossy ones, as one client can have.
+    pub fn new(workers: u16, sessions: usize) -> Self {
+        let policies = match sessions {
+            1 => [Policy::lossless_peer(), Policy::lossless_peer()],
+            _ => [Policy::stateless_server(), Policy::lossy_client()],
+        };
         let ports = [End::Server, End::Client].map(|end| SimPort {
+            queues: workers,
+            spread: Spread::FlowHash { announced: true },
             when_full: WhenFull::Wait,
             vouches: true,
             ..SimPort::new(end as u8 + 1)
@@ -60,8 +70,9 @@ impl Pair {
         let [server, client]: [Vec<SimDevice>; 2] = devices.try_into().expect("two ports");
         let player = Arc::new(Player::default());
         let clock = Clock::virtual_from(Instant::now());
-        let server = Host::new(End::Server, server, &clock);
-        let client = Host::new(End::Client, client, &clock);
+        let [serving, calling] = policies;
+        let server = Host::new(End::Server, server, serving, &clock);
+        let client = Host::new(End::Client, client, calling, &clock);
         server.messenger.add_dispatcher_tail(Arc::new(Player::default()), PRIORITY).unwrap();
         client.messenger.add_dispatcher_tail(player.clone(), PRIORITY).unwrap();
         let socket = Some(SocketAddr::new(sim::ip(End::Server), 6800));
@@ -70,16 +81,17 @@ impl Pair {
         server.messenger.start().unwrap();
         client.messenger.start().unwrap();
         let addrs = server.messenger.addrs();
-        let connection = client
-            .messenger
-            .connect_to(EntityType::Osd, &addrs, ConnectOptions::default())
-            .unwrap();
-        Self { hosts: [server, client], clock, player, connection }
+        let options = ConnectOptions { anonymous: true, ..ConnectOptions::default() };
+        let connect = |_| client.messenger.connect_to(EntityType::Osd, &addrs, options).unwrap();
+        let connections = (0..sessions).map(connect).collect();
+        Self { hosts: [server, client], clock, player, connections, workers }
     }
 
-    /// Puts one more message of this payload under way.
-    pub fn serve(&self, front: bytes::Bytes) {
-        self.connection.send_message(Message::new(42).with_front(front)).unwrap();
+    /// Puts one more message of this payload under way in each session.
+    pub fn serve(&self, front: &Bytes) {
+        for connection in &self.connections {
+            connection.send_message(Message::new(42).with_front(front.clone())).unwrap();
+        }
     }
 
     /// Turns both until the client got so many more messages.
@@ -87,7 +99,9 @@ impl Pair {
         let goal = self.player.messages.load(Ordering::Relaxed) + messages;
         while self.player.messages.load(Ordering::Relaxed) < goal {
             self.clock.advance_to(self.clock.now() + TURN);
-            self.hosts.iter().for_each(|host| host.driven.turn(0).unwrap());
+            for host in &self.hosts {
+                (0..self.workers).for_each(|worker| host.driven.turn(worker.into()).unwrap());
+            }
         }
     }
 }
@@ -97,7 +111,7 @@ const PRIORITY: DispatcherPriority = DispatcherPriority::DEFAULT;
 const TURN: Duration = Duration::from_micros(1);
 
 impl Host {
-    fn new(end: End, devices: Vec<SimDevice>, clock: &Clock) -> Self {
+    fn new(end: End, devices: Vec<SimDevice>, policy: Policy, clock: &Clock) -> Self {
         let config = NativeConfig { idle: IdlePolicy::Spin, ..sim::native_config(end) };
         let options = DriveOptions {
             clock: clock.clone(),
@@ -108,7 +122,7 @@ impl Host {
         let kind = [EntityType::Osd, EntityType::Client][end as usize];
         let name = EntityName::new(kind, 0);
         let messenger = Messenger::with_workers(name, Config::default(), driven.workers()).unwrap();
-        messenger.set_default_policy(Policy::lossless_peer()).unwrap();
+        messenger.set_default_policy(policy).unwrap();
         Self { driven, messenger }
     }
 }
