@@ -417,11 +417,7 @@ impl<D: PacketDevice> NativeWorker<D> {
         match self.time_wait.judge(slot, &segment.view, expires) {
             Verdict::Ignore => {}
             Verdict::Answer(last) => self.wire.acknowledge(at, &segment.view.key, last),
-            Verdict::Reopen => {
-                self.counts.time_wait_reused += 1;
-                self.end_time_wait(slot);
-                self.on_stranger(at, segment);
-            }
+            Verdict::Reopen { old_end } => self.reopen(at, slot, old_end, segment),
         }
     }
 

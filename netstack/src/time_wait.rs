@@ -59,8 +59,12 @@ pub(crate) enum Verdict {
     Ignore,
     /// Say the last ACK again.
     Answer(LastAck),
-    /// The peer begins a new connection: forget the record and treat the SYN as one.
-    Reopen,
+    /// The peer begins a new connection, which has to begin beyond the numbers of the old one:
+    /// forget the record and treat the SYN as one.
+    Reopen {
+        /// Our next number in the old connection.
+        old_end: u32,
+    },
 }
 
 /// The flows in TIME-WAIT.
@@ -173,7 +177,7 @@ impl TimeWaitTable {
             return Verdict::Ignore;
         }
         if is_syn && is_newer {
-            return Verdict::Reopen;
+            return Verdict::Reopen { old_end: record.snd_nxt };
         }
         if segment.payload_len == 0 && !flags.intersects(TcpFlags::SYN | TcpFlags::FIN) {
             return Verdict::Ignore;
@@ -297,7 +301,7 @@ mod tests {
         let slot = table.add(&key(1), LAST, 100);
         let mut judge = |flags, seq, len| table.judge(slot, &segment(flags, seq, len), 100);
         // The sequence space wraps between the old connection's end and 5.
-        assert_eq!(judge(TcpFlags::SYN, 5, 0), Verdict::Reopen);
+        assert_eq!(judge(TcpFlags::SYN, 5, 0), Verdict::Reopen { old_end: LAST.snd_nxt });
         assert_eq!(judge(TcpFlags::SYN, LAST.rcv_nxt, 0), Verdict::Answer(LAST));
         assert_eq!(judge(TcpFlags::SYN, LAST.rcv_nxt - 1000, 0), Verdict::Answer(LAST));
         assert_eq!(judge(TcpFlags::SYN | TcpFlags::ACK, 5, 0), Verdict::Answer(LAST));

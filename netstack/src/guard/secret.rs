@@ -15,6 +15,13 @@ enum Use {
     Cookie,
 }
 
+/// How far a connection begins beyond the numbers of the one before: farther than any window
+/// reaches that a SYN offers, so what acknowledges old numbers is taken for old, see
+/// [`is_plausible`].
+///
+/// [`is_plausible`]: super::is_plausible
+const BEYOND: u32 = 1 << 16;
+
 /// A key that nobody else has, the same for all workers of a stack.
 ///
 /// SipHash was made for this: a keyed hash of short input that nobody can tell from random
@@ -40,11 +47,21 @@ impl Secret {
     /// The initial sequence number of a connection of ours (RFC 6528): a clock of 4 µs, from where
     /// only we know, elsewhere for each flow. `micros` is the worker's time.
     ///
-    /// So a connection with the addresses and ports of a former one begins above it, and who sees
-    /// the numbers of his own connections cannot tell those of others.
+    /// So a connection with the addresses and ports of a former one begins above it, unless that
+    /// was faster than the clock, and who sees the numbers of his own connections cannot tell those
+    /// of others.
     pub(crate) fn sequence_number(&self, flow: &FlowKey, micros: u64) -> u32 {
         let clock = (micros / 4) as u32;
         clock.wrapping_add(self.hash(Use::SequenceNumber, flow) as u32)
+    }
+
+    /// As [`Self::sequence_number`], for a flow whose former connection would have gone on with
+    /// `old_end` and may have left segments on their way (RFC 1122 section 4.2.2.13).
+    pub(crate) fn sequence_number_beyond(&self, flow: &FlowKey, micros: u64, old_end: u32) -> u32 {
+        let clocked = self.sequence_number(flow, micros);
+        let least = old_end.wrapping_add(BEYOND);
+        let is_beyond = clocked.wrapping_sub(least) as i32 >= 0;
+        if is_beyond { clocked } else { least }
     }
 
     /// The `count`-th choice of a port.
@@ -99,6 +116,21 @@ mod tests {
             let number = SECRET.sequence_number(&flow(1), micros);
             assert_eq!(number.wrapping_sub(first), (micros / 4) as u32);
         }
+    }
+
+    #[test]
+    fn a_number_beyond_others_is_the_clocks_unless_they_have_outrun_it() {
+        let clocked = SECRET.sequence_number(&flow(1), 0);
+        let number = |old_end| SECRET.sequence_number_beyond(&flow(1), 0, old_end);
+        for behind in [BEYOND, BEYOND + 1, 1 << 31] {
+            assert_eq!(number(clocked.wrapping_sub(behind)), clocked, "{behind}");
+        }
+        for ahead in [0, 1, 1_000_000, (1 << 31) - BEYOND] {
+            let old_end = clocked.wrapping_add(ahead);
+            assert_eq!(number(old_end), old_end.wrapping_add(BEYOND), "{ahead}");
+        }
+        let within = clocked.wrapping_sub(BEYOND - 1);
+        assert_eq!(number(within), clocked.wrapping_add(1));
     }
 
     #[test]

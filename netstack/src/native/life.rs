@@ -34,7 +34,7 @@ impl<D: PacketDevice> NativeWorker<D> {
         let flags = segment.view.flags;
         let is_syn = flags.contains(TcpFlags::SYN) && !flags.contains(TcpFlags::ACK);
         match self.listeners.find(segment.view.key.local()) {
-            Some(listener) if is_syn => self.on_syn(at, listener, segment),
+            Some(listener) if is_syn => self.on_syn(at, listener, segment, None),
             Some(listener) if self.revive(at, listener, &mut segment) => {}
             // RFC 9293 section 3.10.7.2: dropped, not refused.
             Some(_) if !flags.intersects(TcpFlags::ACK | TcpFlags::RST) => {}
@@ -45,8 +45,38 @@ impl<D: PacketDevice> NativeWorker<D> {
         }
     }
 
-    /// A peer wants to connect. Without room it is not answered, so that it tries again.
-    fn on_syn(&mut self, at: Moment, listener: u32, mut segment: Segment<D::Frame>) {
+    /// A SYN begins a flow anew that is in TIME-WAIT. The record knows where our numbers ended, and
+    /// stays until the listener has room: a cookie would be a number anywhere.
+    pub(super) fn reopen(
+        &mut self,
+        at: Moment,
+        record: u32,
+        old_end: u32,
+        segment: Segment<D::Frame>,
+    ) {
+        let slot = self.listeners.find(segment.view.key.local());
+        let listener = slot.and_then(|slot| self.listeners.get(slot));
+        if listener.is_some_and(|listener| !listener.has_room()) {
+            self.counts.syn_backlog_drops += 1;
+            return;
+        }
+        self.counts.time_wait_reused += 1;
+        self.end_time_wait(record);
+        match slot {
+            Some(listener) => self.on_syn(at, listener, segment, Some(old_end)),
+            None => self.on_stranger(at, segment),
+        }
+    }
+
+    /// A peer wants to connect. Without room it is not answered, so that it tries again. `old_end`
+    /// is where our numbers in a connection just before ended.
+    fn on_syn(
+        &mut self,
+        at: Moment,
+        listener: u32,
+        mut segment: Segment<D::Frame>,
+        old_end: Option<u32>,
+    ) {
         let key = segment.view.key;
         if !self.listeners.get(listener).is_some_and(Listener::has_room) {
             return self.on_syn_without_room(at, listener, &segment);
@@ -57,7 +87,10 @@ impl<D: PacketDevice> NativeWorker<D> {
         if !self.recover(at, slot, &mut segment) {
             return self.remove(slot);
         }
-        self.wire.set_next_isn(self.secret.sequence_number(&key, at.micros));
+        self.wire.set_next_isn(match old_end {
+            Some(end) => self.secret.sequence_number_beyond(&key, at.micros, end),
+            None => self.secret.sequence_number(&key, at.micros),
+        });
         let (sockets, last, _) = self.conns.at(slot).parts();
         self.wire.ingress(at, sockets, last, segment.packet());
         if self.conns.at(slot).socket().state() == State::SynReceived {
