@@ -8,8 +8,8 @@
 //!
 //! One `Interface` serves all connections of a worker: it has no address, route or neighbour of
 //! its own and takes any (all that is the front's), so all it does is to parse and to write
-//! headers. It is lent a [`Feed`] as its device, which has at most one packet to receive and
-//! writes what is sent straight into the device's frames.
+//! headers. As its device it gets a [`Loan`], which has at most one packet to receive and writes
+//! what is sent straight into the device's frames.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -193,11 +193,11 @@ impl<D: PacketDevice> Wire<D> {
         last: &mut Option<LastAck>,
         packet: &[u8],
     ) {
-        let mut feed =
-            Feed { rx: Some(packet), last: *last, ..Feed::new(&mut self.port, Some(at)) };
-        let step = || self.iface.poll_ingress_single(at.tcp, &mut feed, sockets);
+        let mut loan =
+            Loan { rx: Some(packet), last: *last, ..Loan::new(&mut self.port, Some(at)) };
+        let step = || self.iface.poll_ingress_single(at.tcp, &mut loan, sockets);
         match catch_unwind(AssertUnwindSafe(step)) {
-            Ok(_) => *last = feed.last,
+            Ok(_) => *last = loan.last,
             Err(_) => {
                 self.contain(sockets);
                 self.refuse(at, packet);
@@ -207,8 +207,8 @@ impl<D: PacketDevice> Wire<D> {
 
     /// Answers a segment nobody wants with a reset, if that is the answer (RFC 9293 3.10.7.1).
     pub(crate) fn refuse(&mut self, at: Moment, packet: &[u8]) {
-        let mut feed = Feed { rx: Some(packet), ..Feed::new(&mut self.port, Some(at)) };
-        self.iface.poll_ingress_single(at.tcp, &mut feed, &mut self.nobody);
+        let mut loan = Loan { rx: Some(packet), ..Loan::new(&mut self.port, Some(at)) };
+        self.iface.poll_ingress_single(at.tcp, &mut loan, &mut self.nobody);
     }
 
     /// Sends what the one socket of `sockets` has to send, up to a fair share.
@@ -220,11 +220,11 @@ impl<D: PacketDevice> Wire<D> {
         recovery: &mut Recovery,
     ) -> Egress {
         let recovery = Some(recovery);
-        let mut feed = Feed { recovery, last: *last, ..Feed::new(&mut self.port, Some(at)) };
+        let mut loan = Loan { recovery, last: *last, ..Loan::new(&mut self.port, Some(at)) };
         let step = || {
             for _ in 0..EGRESS_MAX {
-                let sent = self.iface.poll_egress(at.tcp, &mut feed, sockets);
-                if feed.blocked {
+                let sent = self.iface.poll_egress(at.tcp, &mut loan, sockets);
+                if loan.blocked {
                     return Egress::Blocked;
                 }
                 let next = self.iface.poll_at(at.tcp, sockets);
@@ -237,7 +237,7 @@ impl<D: PacketDevice> Wire<D> {
         };
         match catch_unwind(AssertUnwindSafe(step)) {
             Ok(outcome) => {
-                *last = feed.last;
+                *last = loan.last;
                 outcome
             }
             Err(_) => {
@@ -341,11 +341,11 @@ impl<D: PacketDevice> Wire<D> {
         self.ingress(at, sockets, last, packet);
         recovery.revive(at.micros, offer, window);
         let recovery = Some(recovery);
-        let mut feed =
-            Feed { recovery, is_mute: true, last: *last, ..Feed::new(&mut self.port, Some(at)) };
-        let step = || self.iface.poll_egress(at.tcp, &mut feed, sockets);
+        let mut loan =
+            Loan { recovery, is_mute: true, last: *last, ..Loan::new(&mut self.port, Some(at)) };
+        let step = || self.iface.poll_egress(at.tcp, &mut loan, sockets);
         match catch_unwind(AssertUnwindSafe(step)) {
-            Ok(_) => *last = feed.last,
+            Ok(_) => *last = loan.last,
             Err(_) => self.contain(sockets),
         }
     }
@@ -538,7 +538,7 @@ impl<D: PacketDevice> Output<D::Frame> for Queue<'_, D> {
 }
 
 /// The device smoltcp sees for the length of one call.
-struct Feed<'a, D: PacketDevice> {
+struct Loan<'a, D: PacketDevice> {
     /// The packet to be received.
     rx: Option<&'a [u8]>,
     port: &'a mut Port<D>,
@@ -554,13 +554,13 @@ struct Feed<'a, D: PacketDevice> {
     is_mute: bool,
 }
 
-impl<'a, D: PacketDevice> Feed<'a, D> {
+impl<'a, D: PacketDevice> Loan<'a, D> {
     fn new(port: &'a mut Port<D>, at: Option<Moment>) -> Self {
         Self { rx: None, port, at, last: None, recovery: None, blocked: false, is_mute: false }
     }
 }
 
-impl<'a, D: PacketDevice> Device for Feed<'a, D> {
+impl<'a, D: PacketDevice> Device for Loan<'a, D> {
     type RxToken<'t>
         = Packet<'a>
     where
@@ -574,19 +574,19 @@ impl<'a, D: PacketDevice> Device for Feed<'a, D> {
     /// answered at once, and an answer lost for want of memory is like one lost on the way.
     fn receive(&mut self, _: TcpInstant) -> Option<(Packet<'a>, Blank<'_, 'a, D>)> {
         let packet = Packet(self.rx.take()?);
-        Some((packet, Blank { frame: None, feed: self }))
+        Some((packet, Blank { frame: None, loan: self }))
     }
 
     /// A token with a frame, or back-pressure.
     fn transmit(&mut self, _: TcpInstant) -> Option<Blank<'_, 'a, D>> {
         if self.is_mute {
-            return Some(Blank { frame: None, feed: self });
+            return Some(Blank { frame: None, loan: self });
         }
         let len = self.port.front.link_header_len() + self.port.caps.max_transmission_unit;
         let (_, mut queue) = self.port.split(self.at?.wall);
         let frame = if queue.has_room() { queue.alloc(len) } else { None };
         self.blocked = frame.is_none();
-        Some(Blank { frame: Some(frame?), feed: self })
+        Some(Blank { frame: Some(frame?), loan: self })
     }
 
     fn capabilities(&self) -> DeviceCapabilities {
@@ -606,43 +606,43 @@ impl RxToken for Packet<'_> {
 /// A packet to be written.
 struct Blank<'t, 'a, D: PacketDevice> {
     frame: Option<D::Frame>,
-    feed: &'t mut Feed<'a, D>,
+    loan: &'t mut Loan<'a, D>,
 }
 
 impl<D: PacketDevice> TxToken for Blank<'_, '_, D> {
     fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, f: F) -> R {
-        let Self { frame, feed } = self;
-        if feed.is_mute {
-            let mut packet = std::mem::take(&mut feed.port.scratch);
+        let Self { frame, loan } = self;
+        if loan.is_mute {
+            let mut packet = std::mem::take(&mut loan.port.scratch);
             packet.resize(len.max(packet.len()), 0);
             let result = f(&mut packet[..len]);
-            feed.note(&mut packet[..len]);
-            feed.port.scratch = packet;
+            loan.note(&mut packet[..len]);
+            loan.port.scratch = packet;
             return result;
         }
-        let start = feed.port.front.link_header_len();
-        let frame = frame.or_else(|| feed.port.device.alloc(start + len));
+        let start = loan.port.front.link_header_len();
+        let frame = frame.or_else(|| loan.port.device.alloc(start + len));
         let Some(mut frame) = frame else {
-            feed.port.counts.no_frame_drops += 1;
-            feed.port.counts.alloc_failures += 1;
-            feed.port.scratch.resize(len.max(feed.port.scratch.len()), 0);
-            return f(&mut feed.port.scratch[..len]);
+            loan.port.counts.no_frame_drops += 1;
+            loan.port.counts.alloc_failures += 1;
+            loan.port.scratch.resize(len.max(loan.port.scratch.len()), 0);
+            return f(&mut loan.port.scratch[..len]);
         };
         frame.truncate(start + len);
         let packet = &mut frame.bytes_mut()[start..];
         let result = f(packet);
-        let len = feed.note(packet);
-        if let Some(at) = feed.at
+        let len = loan.note(packet);
+        if let Some(at) = loan.at
             && len > 0
         {
             frame.truncate(start + len);
-            feed.port.send(at.wall, frame);
+            loan.port.send(at.wall, frame);
         }
         result
     }
 }
 
-impl<D: PacketDevice> Feed<'_, D> {
+impl<D: PacketDevice> Loan<'_, D> {
     /// Keeps what the connection says in a packet that smoltcp has just written: its bytes until
     /// they are acknowledged, its numbers for the time when its socket is gone. Returns how much
     /// of the packet is to be sent. Of a repeated segment that is at most the acknowledgement.
@@ -747,7 +747,7 @@ impl<D: PacketDevice> Feed<'_, D> {
 fn interface<D: PacketDevice>(port: &mut Port<D>, seed: u64) -> Interface {
     let mut config = Config::new(HardwareAddress::Ip);
     config.random_seed = seed;
-    let mut iface = Interface::new(config, &mut Feed::new(port, None), TcpInstant::ZERO);
+    let mut iface = Interface::new(config, &mut Loan::new(port, None), TcpInstant::ZERO);
     iface.set_any_ip(true);
     iface
 }
