@@ -19,11 +19,13 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use dpdk_glue::{Eal, EalOptions, PortConfig, PortSource};
+use namespace::Namespace;
 use netstack::device::dpdk::{DpdkConfig, DpdkDevice, open};
 use steering::hopper::Hopper;
 use steering::node::{CHUNK, Lab, Node};
-use steering::tap::{self, Namespace};
+use steering::tap;
 
+mod namespace;
 mod steering;
 
 /// Held by the test that runs.
@@ -172,7 +174,7 @@ fn a_virtio_user_port_keeps_no_frames_for_a_peer_that_is_gone() {
 fn flows_the_kernel_moves_to_another_queue_stay_whole_over_tap() {
     const DIALLING: usize = 16;
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-    let namespace = Namespace::new();
+    let namespace = Namespace::new("steering");
     namespace.inside(|| {
         let mut lab = Lab(Vec::new());
         add_two_workers(&mut lab, "net_tap0,iface=dt0", addr(1));
