@@ -525,7 +525,10 @@ impl<D: PacketDevice> NativeWorker<D> {
             return false;
         }
         let resent = self.wire.segments_resent();
-        let (sockets, last, recovery) = self.conns.at(slot).parts();
+        let conn = self.conns.at(slot);
+        let is_short = conn.recovery.is_short_of_window(conn.socket().send_queue());
+        conn.socket_mut().set_nagle_enabled(is_short);
+        let (sockets, last, recovery) = conn.parts();
         let outcome = self.wire.egress(at, sockets, last, recovery);
         self.observe_sent(slot, resent);
         let conn = self.conns.at(slot);

@@ -170,7 +170,10 @@ pub(crate) struct Recovery {
     episode: Option<Episode>,
     /// Duplicates in a row, of a peer without SACK.
     duplicates: u32,
-    is_probing: bool,
+    /// Probes since the peer last showed progress.
+    probes: u32,
+    /// A probe is to be sent, whatever the window.
+    is_probe_due: bool,
 }
 
 /// A time with losses, from the first one until all that had been sent by then is acknowledged.
@@ -211,7 +214,8 @@ impl Recovery {
             backoff: 0,
             episode: None,
             duplicates: 0,
-            is_probing: false,
+            probes: 0,
+            is_probe_due: false,
         }
     }
 
@@ -550,7 +554,6 @@ impl Recovery {
         if news.lost == 0 {
             return false;
         }
-        self.probe_at = NO_TIME;
         let least = self.rtt.least();
         let round_trip = u64::from(self.rtt.smoothed().unwrap_or(0));
         match &mut self.episode {
@@ -583,7 +586,8 @@ impl Recovery {
             is_limited,
         };
         self.control.on_progress(&progress);
-        self.is_probing = false;
+        self.probes = 0;
+        self.is_probe_due = false;
         self.timeouts = 0;
         self.backoff = self.backoff.min(BACKOFF_KEPT);
         if self.episode.is_some_and(|episode| !before(una, episode.end)) {
@@ -647,7 +651,7 @@ impl Recovery {
         let flying = self.board.flying().saturating_sub(arrived);
         // The first piece after a loss goes at once, whatever the window (RFC 6675 section 5).
         let is_first = self.episode.is_some_and(|episode| episode.resent == 0);
-        if flying >= self.control.window() && !is_first {
+        if flying >= self.control.window() && !is_first && !self.is_probe_due {
             return None;
         }
         self.board.next_piece()
@@ -662,6 +666,8 @@ impl Recovery {
     pub(crate) fn on_resent(&mut self, now: u64) {
         self.board.on_resent(now);
         self.last_sent = now;
+        self.is_probe_due = false;
+        self.set_probe(now);
         if let Some(episode) = &mut self.episode {
             episode.resent += 1;
         }
@@ -690,9 +696,10 @@ impl Recovery {
             return (Alarm::Reordering, None);
         }
         if now >= self.probe_at {
-            self.probe_at = NO_TIME;
-            self.is_probing = true;
-            self.board.probe();
+            self.board.probe(self.probes.is_multiple_of(2));
+            self.probes += 1;
+            self.is_probe_due = true;
+            self.set_probe(now);
             return (Alarm::Probe, None);
         }
         (Alarm::Nothing, None)
@@ -717,15 +724,18 @@ impl Recovery {
     /// RFC 8985 section 7.2: two round trips after the last sign of life, and longer if the peer
     /// may be holding back its acknowledgement of a lone segment. Other than there, also while
     /// losses are repaired: what is sent again may be lost again, and nothing follows it when the
-    /// peer's window is full.
+    /// window is full. For the same reason one probe may not be enough; each waits twice as long
+    /// as the one before.
     fn set_probe(&mut self, now: u64) {
         self.probe_at = NO_TIME;
-        if self.is_probing {
+        // After a timeout it is the next one's turn. Without SACK a probe tells little.
+        if self.timeouts > 0 || self.probes > 0 && !self.has_sack {
             return;
         }
         if let Some(smoothed) = self.rtt.smoothed() {
             let delay = if self.board.is_lone() { self.rtt.ack_delay() } else { 0 };
-            let at = now + 2 * u64::from(smoothed) + u64::from(delay);
+            let pause = (2 * u64::from(smoothed)) << self.probes.min(32);
+            let at = now + pause + u64::from(delay);
             if at < self.timeout_at {
                 self.probe_at = at;
             }

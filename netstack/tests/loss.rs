@@ -32,6 +32,18 @@ fn a_flow_keeps_its_speed_when_frames_are_lost() {
     }
 }
 
+/// With the timeout that kernels have as peers a single one would be a long stall.
+#[test]
+fn losses_are_found_without_a_timeout() {
+    for seed in 0..8 {
+        for (loss_ppm, congestion) in [(10_000, Congestion::Cubic), (50_000, Congestion::Reno)] {
+            let link = Link { seed, loss_ppm, clock_multiplier: 5, ..Link::default() };
+            let flow = one_flow(congestion, link, TIME);
+            assert!(flow.stall <= STALL_MAX, "seed {seed}, {loss_ppm} ppm: {flow:?}");
+        }
+    }
+}
+
 #[test]
 fn a_flow_keeps_its_speed_when_frames_are_late_or_doubled() {
     for congestion in [Congestion::Cubic, Congestion::Reno] {

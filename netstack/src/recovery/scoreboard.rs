@@ -408,13 +408,18 @@ impl Scoreboard {
     }
 
     /// The last segment is to be sent again, to hear of the peer (RFC 8985 section 7); or the
-    /// first, if the peer has the last.
-    pub(super) fn probe(&mut self) {
+    /// first, if the peer has the last, or if that has not helped. It goes before what else is lost.
+    pub(super) fn probe(&mut self, prefers_last: bool) {
         let last = self.base.wrapping_add(self.segments.len() as u32).wrapping_sub(1);
         let is_flying =
             |number: &u32| self.get(*number).is_some_and(|segment| segment.state == State::Flying);
-        if let Some(number) = [last, self.base].into_iter().find(is_flying) {
+        let mut candidates = [last, self.base];
+        if !prefers_last {
+            candidates.reverse();
+        }
+        if let Some(number) = candidates.into_iter().find(is_flying) {
             self.lose(number);
+            self.lost.rotate_right(1);
         }
     }
 

@@ -184,24 +184,58 @@ fn a_tail_without_an_answer_is_probed_before_the_timeout() {
 }
 
 #[test]
-fn timeouts_back_off_and_a_probe_is_not_repeated() {
+fn timeouts_and_probes_back_off() {
     let mut sender = Sender::new(Congestion::Cubic);
     sender.send(2);
-    let begin = sender.now;
-    assert_eq!(sender.wait(), Alarm::Probe);
-    assert_eq!(sender.resend(), [1]);
-    let mut waits = Vec::new();
-    let mut last = begin;
-    for _ in 0..4 {
-        assert_eq!(sender.wait(), Alarm::Timeout);
-        waits.push((sender.now - last) / MS);
-        last = sender.now;
-        assert_eq!(sender.resend(), [0], "one segment, until there is an answer");
+    let (mut probes, mut timeouts) = (Vec::new(), Vec::new());
+    let (begin, mut last) = (sender.now, sender.now);
+    while timeouts.len() < 4 {
+        match sender.wait() {
+            Alarm::Probe => {
+                probes.push((sender.now - begin) / TRIP);
+                let resent = sender.resend();
+                assert_eq!(resent, [if probes.len() == 1 { 1 } else { 0 }], "the last, the first");
+            }
+            Alarm::Timeout => {
+                timeouts.push((sender.now - last) / MS);
+                last = sender.now;
+                assert_eq!(sender.resend(), [0], "one segment, until there is an answer");
+            }
+            alarm => panic!("{alarm:?}"),
+        }
     }
-    assert_eq!(waits, [5, 10, 20, 40]);
+    assert_eq!(timeouts, [5, 10, 20, 40]);
+    assert_eq!(probes, [2, 2 + 4], "each after twice the time, until the timeout");
     sender.now += TRIP;
     sender.ack(1, &[]);
     assert_eq!(sender.resend(), [1]);
+}
+
+#[test]
+fn what_is_lost_twice_with_a_full_window_does_not_wait_for_the_timeout() {
+    let mut sender = Sender::new(Congestion::Reno);
+    sender.send(10);
+    sender.now += TRIP;
+    sender.ack(0, &[(1, 10)]);
+    assert_eq!(sender.resend(), [0]);
+    let resent = sender.now;
+    // Nothing follows it, so no acknowledgement will tell.
+    assert_eq!(sender.wait(), Alarm::Probe);
+    assert!(sender.now <= resent + 3 * TRIP);
+    assert_eq!(sender.resend(), [0]);
+}
+
+#[test]
+fn a_probe_is_sent_whatever_the_window() {
+    let mut sender = Sender::new(Congestion::Reno);
+    sender.send(10);
+    sender.now += TRIP;
+    // One of ten is lost, and the window reduced to less than what is on its way.
+    sender.ack(0, &[(1, 4)]);
+    assert_eq!(sender.resend(), [0]);
+    assert!(sender.window() < 7 * MSS);
+    assert_eq!(sender.wait(), Alarm::Probe);
+    assert_eq!(sender.resend(), [9]);
 }
 
 #[test]
@@ -376,7 +410,7 @@ enum Step {
     Sack(u64, u64),
     Detect(bool),
     Resend(usize),
-    Probe,
+    Probe(bool),
     Timeout(bool),
 }
 
@@ -387,7 +421,7 @@ fn step() -> impl Strategy<Value = Step> {
         4 => (0..1001_u64, 0..1001_u64).prop_map(|(left, right)| Step::Sack(left, right)),
         2 => any::<bool>().prop_map(Step::Detect),
         3 => (0..4_usize).prop_map(Step::Resend),
-        1 => Just(Step::Probe),
+        1 => any::<bool>().prop_map(Step::Probe),
         1 => any::<bool>().prop_map(Step::Timeout),
     ]
 }
@@ -432,7 +466,7 @@ proptest! {
                     }
                     board.on_resent(now);
                 },
-                Step::Probe => board.probe(),
+                Step::Probe(last) => board.probe(last),
                 Step::Timeout(forgets) => board.lose_all(forgets),
             }
             board.check();

@@ -28,6 +28,8 @@ pub(crate) struct Link {
     /// Frames in a million that are late, by up to this.
     pub(crate) late_ppm: u32,
     pub(crate) late: Duration,
+    /// See [`NativeConfig::clock_multiplier`].
+    pub(crate) clock_multiplier: u32,
 }
 
 impl Default for Link {
@@ -40,6 +42,7 @@ impl Default for Link {
             duplicate_ppm: 0,
             late_ppm: 0,
             late: Duration::ZERO,
+            clock_multiplier: 200, // both ends acknowledge at once
         }
     }
 }
@@ -96,7 +99,7 @@ impl Run {
                 addrs: vec![IpCidr::new(addr(index).into(), 24)],
                 rx_buffer_bytes: BUFFER,
                 tx_buffer_bytes: BUFFER,
-                clock_multiplier: 200, // both ends acknowledge at once
+                clock_multiplier: link.clock_multiplier,
                 congestion,
                 seed: Some(index as u64),
                 idle: IdlePolicy::Spin,
