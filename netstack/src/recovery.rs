@@ -622,11 +622,23 @@ impl Recovery {
         room.next_multiple_of(self.control.mss())
     }
 
-    /// The window field for smoltcp: what the peer's `field` allows, but no more than we do.
+    /// The window field for smoltcp: what the peer's `field` allows, but no more than we do. Scaled
+    /// windows are coarse, a kilobyte is not rare; so that whole segments fit it is the next larger
+    /// one, see [`Self::is_short_of_window`].
     fn window_field(&self, field: u16) -> u16 {
-        let window = self.board.outstanding().saturating_add(self.room());
+        let room = self.room();
+        let spare = if room > 0 { (1 << self.window_shift) - 1 } else { 0 };
+        let window = self.board.outstanding().saturating_add(room).saturating_add(spare);
         let ours = (window >> self.window_shift).clamp(1, u16::MAX.into()) as u16;
         field.min(ours)
+    }
+
+    /// Whether of `queued` bytes, those on their way among them, some do not fit into the window
+    /// that smoltcp knows, which is smaller than the peer's. Then it is to send whole segments
+    /// only: what the window has left is no reason for a short one.
+    pub(crate) fn is_short_of_window(&self, queued: usize) -> bool {
+        let window = u32::from(self.fed.1) << self.window_shift;
+        (1..self.peer_window).contains(&window) && (window as usize) < queued
     }
 
     /// The window has become smaller without an acknowledgement.

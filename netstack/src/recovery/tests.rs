@@ -356,6 +356,19 @@ fn the_window_smoltcp_sees_is_ours_and_never_more_than_the_peers() {
 }
 
 #[test]
+fn coarse_windows_have_room_for_whole_segments() {
+    // A shift of 10.
+    let mut sender = Sender::open(Congestion::Reno, &[2, 4, 0x03, 0xe8, 4, 2, 3, 3, 10]);
+    assert!(!sender.recovery.is_short_of_window(1), "it knows that of the SYN only");
+    sender.send(10);
+    sender.now += TRIP;
+    let Feed::As { window, .. } = sender.ack(5, &[]).feed else { panic!("hidden") };
+    assert_eq!(window, 15, "fifteen segments need so many kilobytes");
+    assert!(sender.recovery.is_short_of_window(16 * MSS));
+    assert!(!sender.recovery.is_short_of_window(15 * MSS));
+}
+
+#[test]
 fn strangers_and_old_segments_teach_nothing() {
     let mut sender = Sender::new(Congestion::Cubic);
     sender.send(5);
