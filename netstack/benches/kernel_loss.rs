@@ -13,7 +13,10 @@
 //! that does something else meanwhile makes stalls too: its longest absence is shown beside, and
 //! a run in which it was away for [`AWAY`] is done once more.
 
-#![expect(clippy::unwrap_used, reason = "a benchmark ends when something fails")]
+#![cfg_attr(
+    feature = "dpdk",
+    expect(clippy::unwrap_used, reason = "a benchmark ends when something fails")
+)]
 
 #[cfg(feature = "dpdk")]
 #[path = "../tests/kernel/mod.rs"]

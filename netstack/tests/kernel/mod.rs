@@ -20,6 +20,8 @@ use netstack::stack::{
 };
 
 use super::namespace::Namespace;
+use rustix::thread::{CpuSet, sched_setaffinity};
+
 use lossy::{Faults, Handle, Lossy};
 
 mod lossy;
@@ -30,12 +32,16 @@ const BUFFER: usize = (512 << 10) - 1;
 const CHUNK: usize = 256 << 10;
 /// The stream repeats itself after this many bytes, which no length of a segment divides.
 const PERIOD: usize = 65_521;
+/// Between two looks of the kernel's reader; its clock adds 50 us.
+const READ_PAUSE: Duration = Duration::from_micros(50);
 /// Nothing takes longer.
 const PATIENCE: Duration = Duration::from_secs(60);
 const WORKER: [u8; 4] = [10, 99, 0, 1];
 const KERNEL: &str = "10.99.0.2/24";
 const PORT: u16 = 6800;
 const TAP: &str = "dt0";
+const WORKER_CORE: usize = 0;
+const KERNEL_CORE: usize = 1;
 
 /// Who sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,10 +52,10 @@ pub(crate) enum Sender {
 
 /// How much.
 #[derive(Clone, Copy, Debug)]
+#[allow(dead_code, reason = "the test needs the one, the benchmark the other")]
 pub(crate) enum Amount {
     Bytes(u64),
     /// As much as goes through in this time; then the connection is reset.
-    #[allow(dead_code, reason = "for the benchmark")]
     Time(Duration),
 }
 
@@ -81,6 +87,9 @@ pub(crate) struct Flow {
     pub(crate) probes: u64,
 }
 
+/// The kernel's end of a transfer, and what it has received if it is the receiver.
+type Kernel = JoinHandle<io::Result<Option<Tally>>>;
+
 /// Both ends.
 pub(crate) struct Lab {
     worker: NativeWorker<Lossy<DpdkDevice>>,
@@ -110,6 +119,7 @@ impl Lab {
         };
         let mut worker = NativeStack::new(devices, config).into_workers().unwrap().remove(0);
         worker.start().unwrap();
+        divide_cores(namespace);
         let now = Instant::now();
         let addr = SocketAddr::from((WORKER, PORT));
         let listener = worker.listen(now, addr, &ListenOptions::default()).unwrap();
@@ -127,16 +137,19 @@ impl Lab {
         let begin = Instant::now();
         (self.last_turn, self.absence) = (begin, Duration::ZERO);
         let ours = match sender {
-            Sender::Ours => self.send(&socket, amount, &kernel),
-            Sender::Kernel => self.receive(&socket, amount, begin),
+            Sender::Ours => {
+                self.send(&socket, amount, &kernel);
+                None
+            }
+            Sender::Kernel => Some(self.receive(&socket, amount, begin)),
         };
         let Faults { lost, .. } = self.faults.replace(Faults::new(0, 0, link.delay));
         let [resent, fast_retransmits, timeouts, probes] = self.counts();
         let absence = self.absence;
         self.worker.close(Instant::now(), socket, matches!(amount, Amount::Time(_)));
         self.until("the kernel has ended", |_, _| kernel.is_finished().then_some(()));
-        let tally = kernel.join().unwrap().unwrap();
-        let tally = if sender == Sender::Ours { tally } else { ours };
+        let theirs = kernel.join().unwrap().unwrap();
+        let tally = ours.or(theirs).expect("one of both has received");
         let took = tally.end - tally.begin;
         Flow {
             bytes: tally.bytes,
@@ -157,19 +170,15 @@ impl Lab {
             .map(|name| counters.iter().find(|(other, _)| *other == name).expect(name).1)
     }
 
-    fn open(
-        &mut self,
-        sender: Sender,
-        amount: Amount,
-    ) -> (ConnectedSocket, JoinHandle<io::Result<Tally>>) {
+    fn open(&mut self, sender: Sender, amount: Amount) -> (ConnectedSocket, Kernel) {
         let kernel = std::thread::spawn(move || {
+            pin(KERNEL_CORE);
             let stream = TcpStream::connect_timeout(&(WORKER, PORT).into(), PATIENCE)?;
             rustix::net::sockopt::set_tcp_congestion(&stream, "cubic")?;
-            stream.set_read_timeout(Some(PATIENCE))?;
             stream.set_write_timeout(Some(PATIENCE))?;
             match sender {
-                Sender::Ours => kernel_reads(stream, amount),
-                Sender::Kernel => kernel_writes(stream, amount),
+                Sender::Ours => kernel_reads(stream, amount).map(Some),
+                Sender::Kernel => kernel_writes(stream, amount).map(|()| None),
             }
         });
         let socket = self.until("connection of the kernel", |worker, listener| {
@@ -178,12 +187,7 @@ impl Lab {
         (socket, kernel)
     }
 
-    fn send(
-        &mut self,
-        socket: &ConnectedSocket,
-        amount: Amount,
-        kernel: &JoinHandle<io::Result<Tally>>,
-    ) -> Tally {
+    fn send(&mut self, socket: &ConnectedSocket, amount: Amount, kernel: &Kernel) {
         let begin = Instant::now();
         let mut sent = 0;
         let mut is_shut = false;
@@ -205,7 +209,6 @@ impl Lab {
                 self.worker.shutdown(now, socket).unwrap();
             }
         }
-        Tally::new(begin, None)
     }
 
     fn receive(&mut self, socket: &ConnectedSocket, amount: Amount, begin: Instant) -> Tally {
@@ -256,6 +259,23 @@ impl Lab {
     }
 }
 
+/// Gives each end a core of its own, as they have on two machines. Else the kernel receives what is
+/// written to a tap in the thread that writes it.
+fn divide_cores(namespace: &Namespace) {
+    if std::thread::available_parallelism().is_ok_and(|cores| cores.get() > KERNEL_CORE) {
+        pin(WORKER_CORE);
+        let file = format!("/sys/class/net/{TAP}/queues/rx-0/rps_cpus");
+        namespace.run(&["sh", "-c", &format!("echo {:x} > {file}", 1 << KERNEL_CORE)]);
+    }
+}
+
+fn pin(core: usize) {
+    let mut cores = CpuSet::new();
+    cores.set(core);
+    // Where there is no such core both share.
+    let _ = sched_setaffinity(None, &cores);
+}
+
 /// What goes through a connection.
 struct Stream(Vec<u8>);
 
@@ -302,7 +322,10 @@ impl Tally {
     }
 }
 
+/// A reader that slept on its socket would be woken for each frame, by whoever brings it: that is
+/// the worker, as it writes to the tap. So this one looks again and again.
 fn kernel_reads(mut stream: TcpStream, amount: Amount) -> io::Result<Tally> {
+    stream.set_nonblocking(true)?;
     let expected = Stream::new();
     let mut buffer = vec![0; CHUNK];
     let begin = Instant::now();
@@ -321,6 +344,10 @@ fn kernel_reads(mut stream: TcpStream, amount: Amount) -> io::Result<Tally> {
                 }
                 tally.note(now, &expected, &buffer[..len]);
             }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                std::thread::sleep(READ_PAUSE);
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) if error.kind() == io::ErrorKind::ConnectionReset => break,
             Err(error) => return Err(error),
         }
@@ -329,9 +356,8 @@ fn kernel_reads(mut stream: TcpStream, amount: Amount) -> io::Result<Tally> {
     Ok(tally)
 }
 
-fn kernel_writes(mut stream: TcpStream, amount: Amount) -> io::Result<Tally> {
+fn kernel_writes(mut stream: TcpStream, amount: Amount) -> io::Result<()> {
     let bytes = Stream::new();
-    let tally = Tally::new(Instant::now(), None);
     let mut sent = 0;
     loop {
         let left = match amount {
@@ -340,12 +366,15 @@ fn kernel_writes(mut stream: TcpStream, amount: Amount) -> io::Result<Tally> {
         };
         if left == 0 {
             stream.shutdown(std::net::Shutdown::Write)?;
-            stream.read(&mut [0])?;
-            return Ok(tally);
+            return match stream.read(&mut [0])? {
+                0 => Ok(()),
+                _ => Err(io::Error::other("bytes nobody asked for")),
+            };
         }
         match stream.write(bytes.part(sent, left)) {
             Ok(len) => sent += len as u64,
-            Err(_) if matches!(amount, Amount::Time(_)) => return Ok(tally), // it was reset
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(_) if matches!(amount, Amount::Time(_)) => return Ok(()), // it was reset
             Err(error) => return Err(error),
         }
     }

@@ -25,6 +25,12 @@ impl Namespace {
         ip(&[&["-n", self.0.as_str()], args].concat());
     }
 
+    /// Runs a program inside, with the `/sys` of the namespace.
+    #[allow(dead_code, reason = "not all tests do")]
+    pub(crate) fn run(&self, program: &[&str]) {
+        ip(&[&["netns", "exec", self.0.as_str()], program].concat());
+    }
+
     /// Runs `body` in a thread that lives inside, and so do the threads it starts.
     pub(crate) fn inside(&self, body: impl FnOnce() + Send) {
         let enter = || {
