@@ -71,6 +71,7 @@ bench: setup ## everything in docs/performance.md, and its table anew (half an h
 	@.ci/performance
 	$(CARGO) bench --package netstack --no-default-features --bench native_worker
 	$(CARGO) bench --package netstack --no-default-features --bench loss
+	$(CARGO) bench --package netstack --bench kernel_loss
 	$(CARGO) bench --package messenger --no-default-features --bench stalled_reader
 	$(CARGO) bench --package messenger --no-default-features --bench secure_cost
 	$(CARGO) bench --package messenger --no-default-features --bench stages
