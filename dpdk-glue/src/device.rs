@@ -79,6 +79,10 @@ impl Device {
             PortSource::Device(name) => (name.clone(), None),
             PortSource::Only => (only_port()?, None),
         };
+        // It takes a link down when the other end is gone, maybe while EAL is taken down.
+        if vdev.as_ref().is_some_and(|vdev| vdev.driver() == Driver::Memif) {
+            eal.keep_memory();
+        }
         let shares_files = vdev.as_ref().is_some_and(|vdev| vdev.driver() == Driver::VirtioUser);
         let many_files = MemoryMode::InMemory { single_file_segments: false };
         if shares_files && eal.memory_mode() == many_files {
@@ -119,6 +123,11 @@ impl Device {
             Some(Driver::Tap | Driver::Vhost | Driver::Other) => 0,
             None => tx_descriptors.into(),
         }
+    }
+
+    /// Whether its receive queues have files that tell of packets: a tap's interrupt is its file.
+    pub(crate) fn has_arrival_files(&self) -> bool {
+        self.vdev.as_ref().is_some_and(|vdev| vdev.driver() == Driver::Tap)
     }
 
     pub(crate) fn id(&self) -> Option<u16> {

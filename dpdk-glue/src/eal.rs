@@ -14,6 +14,7 @@ use std::ffi::{CStr, CString, c_char};
 use std::io;
 use std::mem::MaybeUninit;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
 
@@ -40,6 +41,8 @@ struct Running {
     runtime_dir: Option<PathBuf>,
     /// Pools without an owner. Their memory goes when EAL goes, not before: see [`IdlePool`].
     idle_pools: Mutex<Vec<IdlePool>>,
+    /// Its memory stays until the process ends, see [`Eal::keep_memory`].
+    keeps_memory: AtomicBool,
 }
 
 enum State {
@@ -96,6 +99,7 @@ impl Eal {
             memory_mode: options.memory_mode,
             runtime_dir,
             idle_pools: Mutex::new(Vec::new()),
+            keeps_memory: AtomicBool::new(false),
         }));
         *state = State::Running { options: options.clone(), eal: Arc::downgrade(&eal.0) };
         Ok(eal)
@@ -130,6 +134,12 @@ impl Eal {
         unsafe { CStr::from_ptr(version) }.to_str().unwrap_or("DPDK")
     }
 
+    /// Leaves EAL's memory where it is until the process ends: for drivers that go on in it from
+    /// EAL's interrupt thread after their port was closed.
+    pub(crate) fn keep_memory(&self) {
+        self.0.keeps_memory.store(true, Ordering::Relaxed);
+    }
+
     pub(crate) fn idle_pools(&self) -> MutexGuard<'_, Vec<IdlePool>> {
         self.0.idle_pools.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -142,7 +152,7 @@ impl Drop for Running {
         if any_in_use(pools) {
             // Safe code may hold on to its packets for ever; then their memory stays too.
             tracing::warn!("packets outlive EAL; their memory stays until the process ends");
-        } else {
+        } else if !*self.keeps_memory.get_mut() {
             let (_control, _) = control();
             // SAFETY: EAL is up by the invariant, and nothing of it is in use: ports, pools and
             // registered threads hold an `Eal`, and the pools have all their packets back.

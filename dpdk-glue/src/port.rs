@@ -152,6 +152,8 @@ pub(crate) struct Link {
     pub(crate) pool: Mempool,
     /// Frames that a transmit queue takes without anybody taking them out.
     frames_unseen: u64,
+    /// Its receive queues have files that tell of packets.
+    pub(crate) has_arrival_files: bool,
     shared: Arc<Shared>,
     /// Dropped before the device: its thread is joined, and then nobody else holds `shared`.
     watch: Option<Watch>,
@@ -197,12 +199,15 @@ impl Port {
         let gate = Arc::new(Gate::new(id, 2 * usize::from(config.queues)));
         let comes_back = device.vdev().is_some_and(Vdev::is_client);
         let frames_unseen = device.frames_unseen(info.tx_descriptors);
+        let has_arrival_files = device.has_arrival_files();
         let link_up = AtomicBool::new(device.link_is_up());
         let reconnects = AtomicU64::new(0);
         let shared = Arc::new(Shared { device: Mutex::new(device), link_up, reconnects });
         let watch = Watch::start(&info.name, &shared, comes_back.then(|| gate.clone()))?;
         let pool = pool.clone();
-        let link = Arc::new(Link { gate, pool, frames_unseen, shared, watch: Some(watch) });
+        let watch = Some(watch);
+        let link = Link { gate, pool, frames_unseen, has_arrival_files, shared, watch };
+        let link = Arc::new(link);
         let queues = (0..config.queues).map(|queue| QueuePair::new(&link, queue)).collect();
         Ok((Self { link, info: Arc::new(info) }, queues))
     }

@@ -105,6 +105,9 @@ impl RxQueue {
     /// A file that is readable while packets wait here. Only taps have one, which is the queue
     /// itself; other drivers of ours would have to be told before each sleep.
     pub fn arrivals(&self) -> Option<OwnedFd> {
+        if !self.seat.link.has_arrival_files {
+            return None; // and asking would be an error in the log
+        }
         let port = self.seat.link.gate.enter(self.seat.seat)?;
         // SAFETY: the gate is open, so the port is started and has this queue.
         let file = unsafe { sys::rte_eth_dev_rx_intr_ctl_q_get_fd(port, self.seat.queue) };

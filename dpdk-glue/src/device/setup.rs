@@ -70,9 +70,7 @@ impl Device {
         conf.rxmode.mtu = self.ethdev_mtu(device)?.into();
         conf.rxmode.mq_mode = sys::RTE_ETH_MQ_RX_NONE;
         if self.is_software() {
-            // A tap's interrupt is its file; see `RxQueue::arrivals`.
-            let is_tap = self.vdev.as_ref().is_some_and(|vdev| vdev.driver() == Driver::Tap);
-            conf.intr_conf.set_rxq(is_tap.into());
+            conf.intr_conf.set_rxq(self.has_arrival_files().into());
             return Ok(conf);
         }
         if self.config.rx_checksum {
