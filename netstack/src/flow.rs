@@ -47,6 +47,16 @@ impl FlowKey {
     pub fn remote(&self) -> SocketAddr {
         unmapped(self.remote_ip, self.remote_port)
     }
+
+    /// The same flow as the peer sees it.
+    pub(crate) fn reversed(&self) -> Self {
+        Self {
+            local_ip: self.remote_ip,
+            remote_ip: self.local_ip,
+            local_port: self.remote_port,
+            remote_port: self.local_port,
+        }
+    }
 }
 
 fn mapped(addr: SocketAddr) -> u128 {

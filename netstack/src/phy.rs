@@ -158,8 +158,21 @@ impl<D: PacketDevice> Wire<D> {
         last: &mut Option<LastAck>,
         recovery: &mut Recovery,
     ) -> Egress {
+        self.write(at, sockets, last, recovery, false)
+    }
+
+    /// As [`Self::egress`]; if it `is_mute` nothing is sent, and all is noted as if it were.
+    fn write(
+        &mut self,
+        at: Moment,
+        sockets: &mut SocketSet<'static>,
+        last: &mut Option<LastAck>,
+        recovery: &mut Recovery,
+        is_mute: bool,
+    ) -> Egress {
         let recovery = Some(recovery);
-        let mut loan = Loan { recovery, last: *last, ..Loan::new(&mut self.port, Some(at)) };
+        let mut loan =
+            Loan { recovery, is_mute, last: *last, ..Loan::new(&mut self.port, Some(at)) };
         let step = || {
             for _ in 0..EGRESS_MAX {
                 let sent = self.iface.poll_egress(at.tcp, &mut loan, sockets);

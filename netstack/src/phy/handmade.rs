@@ -5,8 +5,6 @@
 //!   replay_syn, feed_ack ----------------> ingress --> socket  as if a peer had sent them
 //! ```
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
 use smoltcp::iface::SocketSet;
 use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::wire::{
@@ -14,14 +12,13 @@ use smoltcp::wire::{
     TcpPacket, TcpRepr, TcpSeqNumber,
 };
 
-use super::loan::Loan;
 use super::port::Port;
 use super::{EGRESS_MAX, Wire};
 use crate::clock::Moment;
 use crate::conn::Conn;
 use crate::device::{Frame, PacketDevice};
 use crate::flow::FlowKey;
-use crate::front::{Output, TcpView};
+use crate::front::TcpView;
 use crate::guard::Offer;
 use crate::recovery::{Piece, Recovery};
 use crate::time_wait::LastAck;
@@ -109,32 +106,18 @@ impl<D: PacketDevice> Wire<D> {
         let key = conn.key;
         let offer = Offer { mss: offer.mss.or_else(|| Some(self.mss(&key))), ..offer };
         let (sockets, last, recovery) = conn.parts();
+        let said = LastAck { snd_nxt: syn, window, ..LastAck::default() };
         let tcp = TcpRepr {
-            src_port: key.remote_port,
-            dst_port: key.local_port,
             control: TcpControl::Syn,
-            seq_number: TcpSeqNumber(syn as i32),
             ack_number: None,
-            window_len: window,
             max_seg_size: offer.mss,
             window_scale: offer.window_shift,
             sack_permitted: offer.is_sack_permitted,
-            ..header(&key, LastAck::default())
+            ..header(&key.reversed(), said)
         };
-        let mut packet = [0; IPV6_HEADER_LEN + TCP_HEADER_LEN + SYN_OPTIONS_MAX];
-        let (local, remote) = (key.local().ip().into(), key.remote().ip().into());
-        let packet = &mut packet[..ip_len(&remote) + tcp.header_len()];
-        emit(packet, (remote, local), &tcp, &self.port.caps.checksum);
-        self.ingress(at, sockets, last, packet);
+        self.feed(at, &key, sockets, last, &tcp);
         recovery.revive(at.micros, offer, window);
-        let recovery = Some(recovery);
-        let mut loan =
-            Loan { recovery, is_mute: true, last: *last, ..Loan::new(&mut self.port, Some(at)) };
-        let step = || self.iface.poll_egress(at.tcp, &mut loan, sockets);
-        match catch_unwind(AssertUnwindSafe(step)) {
-            Ok(_) => *last = loan.last,
-            Err(_) => self.contain(sockets),
-        }
+        self.write(at, sockets, last, recovery, true);
     }
 
     /// Gives the socket an acknowledgement that nobody sent, with this sequence number,
@@ -147,18 +130,23 @@ impl<D: PacketDevice> Wire<D> {
         last: &mut Option<LastAck>,
         (seq, ack, window): (u32, u32, u16),
     ) {
-        let tcp = TcpRepr {
-            src_port: key.remote_port,
-            dst_port: key.local_port,
-            seq_number: TcpSeqNumber(seq as i32),
-            ack_number: Some(TcpSeqNumber(ack as i32)),
-            window_len: window,
-            ..header(key, LastAck::default())
-        };
-        let mut packet = [0; IPV6_HEADER_LEN + TCP_HEADER_LEN];
+        let said = LastAck { snd_nxt: seq, rcv_nxt: ack, window, ..LastAck::default() };
+        self.feed(at, key, sockets, last, &header(&key.reversed(), said));
+    }
+
+    /// Gives the socket a segment without a payload as if its peer had sent it.
+    fn feed(
+        &mut self,
+        at: Moment,
+        key: &FlowKey,
+        sockets: &mut SocketSet<'static>,
+        last: &mut Option<LastAck>,
+        tcp: &TcpRepr<'_>,
+    ) {
+        let mut packet = [0; IPV6_HEADER_LEN + TCP_HEADER_LEN + SYN_OPTIONS_MAX];
         let (local, remote) = (key.local().ip().into(), key.remote().ip().into());
-        let packet = &mut packet[..ip_len(&remote) + TCP_HEADER_LEN];
-        emit(packet, (remote, local), &tcp, &self.port.caps.checksum);
+        let packet = &mut packet[..ip_len(&remote) + tcp.header_len()];
+        emit(packet, (remote, local), tcp, &self.port.caps.checksum);
         self.ingress(at, sockets, last, packet);
     }
 }
@@ -176,9 +164,7 @@ impl<D: PacketDevice> Port<D> {
         let start = self.front.link_header_len();
         let payload_at = start + ip_len(&source) + tcp.header_len();
         let len = payload_at + head.len() + tail.len();
-        let (_, mut queue) = self.split(at.wall);
-        let frame = if queue.has_room() { queue.alloc(len) } else { None };
-        let Some(mut frame) = frame else {
+        let Some(mut frame) = self.frame(at.wall, len) else {
             return false;
         };
         let payload = &mut frame.bytes_mut()[payload_at..];

@@ -16,7 +16,6 @@ use smoltcp::wire::{
 use super::port::Port;
 use crate::clock::Moment;
 use crate::device::{Frame, PacketDevice};
-use crate::front::Output;
 use crate::recovery::{Outgoing, Recovery};
 use crate::time_wait::LastAck;
 
@@ -67,8 +66,7 @@ impl<'a, D: PacketDevice> Device for Loan<'a, D> {
             return Some(Blank { frame: None, loan: self });
         }
         let len = self.port.front.link_header_len() + self.port.caps.max_transmission_unit;
-        let (_, mut queue) = self.port.split(self.at?.wall);
-        let frame = if queue.has_room() { queue.alloc(len) } else { None };
+        let frame = self.port.frame(self.at?.wall, len);
         self.blocked = frame.is_none();
         Some(Blank { frame: Some(frame?), loan: self })
     }

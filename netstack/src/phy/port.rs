@@ -84,6 +84,12 @@ impl<D: PacketDevice> Port<D> {
         (front, Queue { now, device, queue, is_cut: *is_cut, counts })
     }
 
+    /// A frame for `len` bytes that there will be room for; `None`: not now.
+    pub(super) fn frame(&mut self, now: Instant, len: usize) -> Option<D::Frame> {
+        let (_, mut queue) = self.split(now);
+        if queue.has_room() { queue.alloc(len) } else { None }
+    }
+
     /// Lets the front address a frame and queues it.
     pub(super) fn send(&mut self, now: Instant, frame: D::Frame) {
         let (front, mut queue) = self.split(now);
