@@ -24,6 +24,7 @@ use std::io;
 use std::time::Instant;
 
 use smoltcp::socket::tcp::State;
+use smoltcp::wire::TCP_HEADER_LEN;
 
 use crate::clock::Moment;
 use crate::conn::{Conn, ConnTable, Fault, Phase, SocketOptions, conn_slot};
@@ -170,6 +171,11 @@ struct Segment<F> {
 impl<F: Frame> Segment<F> {
     fn packet(&self) -> &[u8] {
         &self.frame.bytes()[self.view.ip_start..][..self.view.ip_len]
+    }
+
+    /// The options of its TCP header.
+    fn options(&self) -> &[u8] {
+        &self.frame.bytes()[self.view.tcp_start + TCP_HEADER_LEN..self.view.payload_start]
     }
 
     /// Whether it has bytes from sequence number `expected` on.

@@ -1,12 +1,11 @@
 //! What the [`guard`](crate::guard) decides and a worker carries out.
 
 use smoltcp::socket::tcp::State;
-use smoltcp::wire::TCP_HEADER_LEN;
 
 use super::{Before, NativeWorker, Segment};
 use crate::clock::Moment;
 use crate::conn::{Phase, is_closed_by_peer};
-use crate::device::{Frame, PacketDevice};
+use crate::device::PacketDevice;
 use crate::front::{TcpFlags, TcpView};
 use crate::guard::{self, COOKIE_PERIOD_TICKS, Stage, Suspect, Verdict};
 use crate::listen::Listener;
@@ -78,8 +77,7 @@ impl<D: PacketDevice> NativeWorker<D> {
         let is_flooded =
             listener.is_some_and(|listener| listener.is_flooded(at.tick) && listener.has_place());
         let view = &segment.view;
-        let options = &segment.frame.bytes()[view.tcp_start + TCP_HEADER_LEN..view.payload_start];
-        let offer = recovery::offer_in(options, self.wire.mss(&view.key));
+        let offer = recovery::offer_in(segment.options(), self.wire.mss(&view.key));
         let Some(offer) = offer.filter(|_| is_flooded && !self.conns.is_full()) else {
             self.counts.syn_backlog_drops += 1;
             return;

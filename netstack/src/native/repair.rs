@@ -4,8 +4,6 @@
 //! with finer ticks. As there, a timer that has moved to a later time is left where it is: it
 //! comes too early, finds nothing due and is set again.
 
-use smoltcp::wire::TCP_HEADER_LEN;
-
 use super::{NativeWorker, Segment, TIMERS_PER_TICK};
 use crate::clock::{Moment, fine_tick_of};
 use crate::conn::Phase;
@@ -24,15 +22,13 @@ impl<D: PacketDevice> NativeWorker<D> {
     ) -> bool {
         let conn = self.conns.at(slot);
         let view = &segment.view;
-        let bytes = segment.frame.bytes_mut();
-        let options = &bytes[view.tcp_start + TCP_HEADER_LEN..view.payload_start];
         let Received { feed, is_loss, is_duplicate } =
-            conn.recovery.on_segment(at.micros, view, options, said(conn.last));
+            conn.recovery.on_segment(at.micros, view, segment.options(), said(conn.last));
         self.counts.fast_retransmits += u64::from(is_loss);
         self.counts.duplicate_acks_received += u64::from(is_duplicate);
         match feed {
             Feed::As { seq, ack, window } => {
-                let tcp = &mut bytes[view.tcp_start..];
+                let tcp = &mut segment.frame.bytes_mut()[segment.view.tcp_start..];
                 tcp[4..8].copy_from_slice(&seq.to_be_bytes());
                 tcp[8..12].copy_from_slice(&ack.to_be_bytes());
                 tcp[14..16].copy_from_slice(&window.to_be_bytes());
