@@ -19,6 +19,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use arrayvec::ArrayVec;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 
 use crate::stack::Waker;
@@ -173,16 +174,12 @@ impl Bell {
     fn sleep(&self, other: Option<&OwnedFd>, time: Duration) {
         let (set, failed) = (Ordering::AcqRel, Ordering::Acquire);
         if self.state.compare_exchange(AWAKE, ASLEEP, set, failed).is_ok() {
-            let own = PollFd::new(&self.file, PollFlags::IN);
-            let mut files = [own.clone(), own];
-            let mut count = 1;
-            if let Some(other) = other {
-                files[1] = PollFd::new(other, PollFlags::IN);
-                count = 2;
-            }
+            let files = [&self.file].into_iter().chain(other);
+            let mut files: ArrayVec<_, 2> =
+                files.map(|file| PollFd::new(file, PollFlags::IN)).collect();
             let time = Timespec::try_from(time).ok();
             // A signal ends a sleep early, as a frame does.
-            let _ = poll(&mut files[..count], time.as_ref());
+            let _ = poll(&mut files, time.as_ref());
             if !files[0].revents().is_empty() {
                 let _ = rustix::io::read(&self.file, &mut [0; 8]);
             }
