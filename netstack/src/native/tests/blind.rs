@@ -220,11 +220,7 @@ fn a_peer_that_has_restarted_is_asked_and_resets_its_former_connection() {
 fn a_repeated_syn_ack_gets_the_acknowledgement_that_was_lost() {
     let mut bench = Bench::new(|_| {});
     let key = Bench::key(PORT);
-    let options = ConnectOptions { bind: Some(key.local()), priority: None };
-    bench.say(&key, ACK); // the host learns the neighbour's address
-    bench.run(5 * MS);
-    let client = bench.host.connect(bench.now, key.remote(), &options).unwrap();
-    let syn = bench.run(5 * MS)[0];
+    let (client, syn) = bench.call(&key);
     let syn_ack = Say { ack: Some(syn.seq + 1), ..SYN };
     for _ in 0..3 {
         bench.say(&key, syn_ack);
@@ -279,11 +275,8 @@ fn a_half_open_connection_is_reset_at_the_next_number_only() {
 fn who_is_called_resets_by_acknowledging_the_call_only() {
     let mut bench = Bench::new(|_| {});
     let key = Bench::key(PORT);
-    let options = ConnectOptions { bind: Some(key.local()), priority: None };
-    bench.say(&key, ACK); // the host learns the neighbour's address
-    bench.run(5 * MS);
-    let client = bench.host.connect(bench.now, key.remote(), &options).unwrap();
-    let number = bench.run(5 * MS)[0].seq + 1;
+    let (client, syn) = bench.call(&key);
+    let number = syn.seq + 1;
     let reset = |ack| Say { control: TcpControl::Rst, seq: 0, ack, ..ACK };
     bench.say(&key, reset(None));
     let guesses = all_over(number).step_by(GUESSES as usize / 1000);
@@ -324,11 +317,8 @@ fn no_icmp_error_ends_a_connection_that_is_open() {
 fn an_icmp_error_ends_a_call_only_if_it_quotes_it() {
     let mut bench = Bench::new(|_| {});
     let key = Bench::key(PORT);
-    let options = ConnectOptions { bind: Some(key.local()), priority: None };
-    bench.say(&key, ACK); // the host learns the neighbour's address
-    bench.run(5 * MS);
-    let client = bench.host.connect(bench.now, key.remote(), &options).unwrap();
-    let number = bench.run(5 * MS)[0].seq;
+    let (client, syn) = bench.call(&key);
+    let number = syn.seq;
     let error = |seq| IcmpError { key, seq, kind: IcmpErrorKind::PortUnreachable };
     for seq in all_over(number).chain([number - 1, number + 1]) {
         bench.host.on_icmp_error(error(seq), false);

@@ -16,8 +16,8 @@ use crate::front::{Front, Heard, Inbound, Output, TcpFlags, TcpView};
 use crate::native::{NativeConfig, NativeStack};
 use crate::phy::Wire;
 use crate::stack::{
-    ConnectOptions, EventDriver, ListenOptions, NetworkStack, Received, ServerSocket, SocketError,
-    Worker,
+    ConnectOptions, ConnectedSocket, EventDriver, ListenOptions, NetworkStack, Received,
+    ServerSocket, SocketError, Worker,
 };
 
 /// A worker, and a peer that says what it is told to.
@@ -109,6 +109,16 @@ impl Bench {
     /// The flow of the peer's `port` and the worker's, as the worker sees it.
     pub(super) fn key(port: u16) -> FlowKey {
         FlowKey::new(server_of(v4(0)), SocketAddr::new(v4(1), port))
+    }
+
+    /// The worker calls the peer, whose address it has learned before; and its SYN.
+    pub(super) fn call(&mut self, key: &FlowKey) -> (ConnectedSocket, TcpView) {
+        let time = Duration::from_millis(5);
+        self.say(key, ACK); // a stranger's: with it comes the address
+        self.run(time);
+        let options = ConnectOptions { bind: Some(key.local()), priority: None };
+        let client = self.host.connect(self.now, key.remote(), &options).unwrap();
+        (client, self.run(time)[0])
     }
 
     pub(super) fn say(&mut self, key: &FlowKey, say: Say<'_>) {
