@@ -158,7 +158,9 @@ impl<W: Worker> WorkerLoop<W> {
         counters.turns += 1;
         if has_work || is_sending {
             let sending = self.watch.lap();
-            counters.send_time += if is_sending { sending } else { Duration::ZERO };
+            if is_sending {
+                counters.send_time += sending;
+            }
             counters.running_time += self.watch.last().saturating_duration_since(now);
         } else {
             counters.idle_turns += 1; // and a part of the waiting
@@ -170,7 +172,6 @@ impl<W: Worker> WorkerLoop<W> {
     /// What `collect` found, sockets first; whether there was anything.
     fn handle_events(&mut self, now: Instant) -> bool {
         own_lane::open(&self.tools.gate);
-        let commands = self.tools.counters.commands;
         let (mut has_work, mut is_receiving) = (false, false);
         let dispatching = self.tools.counters.fast_dispatch_time;
         while let Some(event) = self.tools.center.next_event(now) {
@@ -199,7 +200,7 @@ impl<W: Worker> WorkerLoop<W> {
             self.take_commands(now);
         }
         own_lane::close();
-        has_work || self.tools.counters.commands > commands
+        has_work
     }
 
     /// All ready sockets were seen to. What dispatchers took of that time, which was
