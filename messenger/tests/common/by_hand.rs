@@ -7,7 +7,7 @@ use messenger::{
     AddrType, Clock, Config, ConnectOptions, Connection, Dispatcher, DispatcherPriority,
     DriveOptions, Driven, EntityAddr, EntityName, EntityType, Message, Messenger, Policy,
 };
-use netstack::device::sim::{SimDevice, SimNet, SimPort, Spread, WhenFull};
+use netstack::device::sim::{SimDevice, SimNet, SimPort};
 use netstack::native::{IdlePolicy, NativeConfig, NativeStack};
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
@@ -59,13 +59,7 @@ impl Pair {
             1 => [Policy::lossless_peer(), Policy::lossless_peer()],
             _ => [Policy::stateless_server(), Policy::lossy_client()],
         };
-        let ports = [End::Server, End::Client].map(|end| SimPort {
-            queues: workers,
-            spread: Spread::FlowHash { announced: true },
-            when_full: WhenFull::Wait,
-            vouches: true,
-            ..SimPort::new(end as u8 + 1)
-        });
+        let ports = sim::ports(workers).map(|port| SimPort { vouches: true, ..port });
         let (_, devices) = SimNet::new(1, &ports);
         let [server, client]: [Vec<SimDevice>; 2] = devices.try_into().expect("two ports");
         let player = Arc::new(Player::default());

@@ -19,14 +19,7 @@ pub struct Sim {
 impl Sim {
     /// A cable of so many queues, and as many workers on each end.
     pub fn new(queues: u16) -> Self {
-        let ports = [End::Server, End::Client].map(|end| SimPort {
-            queues,
-            // By flow, and both stacks know: a session moves to the worker its peer comes back to.
-            spread: Spread::FlowHash { announced: true },
-            when_full: WhenFull::Wait,
-            ..SimPort::new(host(end))
-        });
-        let (_, mut devices) = SimNet::new(SEED, &ports);
+        let (_, mut devices) = SimNet::new(SEED, &ports(queues));
         let clients = devices.pop().map(|devices| start(End::Client, devices));
         let servers = devices.pop().map(|devices| start(End::Server, devices));
         Self { workers: [servers, clients].map(|workers| workers.expect("two ports were made")) }
@@ -40,6 +33,17 @@ impl Net for Sim {
     fn ip(&self, end: End) -> IpAddr {
         ip(end)
     }
+}
+
+/// The two ends of a cable of so many queues, the server's first.
+pub fn ports(queues: u16) -> [SimPort; 2] {
+    [End::Server, End::Client].map(|end| SimPort {
+        queues,
+        // By flow, and both stacks know: a session moves to the worker its peer comes back to.
+        spread: Spread::FlowHash { announced: true },
+        when_full: WhenFull::Wait,
+        ..SimPort::new(host(end))
+    })
 }
 
 fn start(end: End, devices: Vec<SimDevice>) -> Arc<Workers> {
