@@ -203,11 +203,9 @@ impl Port {
         let link_up = AtomicBool::new(device.link_is_up());
         let reconnects = AtomicU64::new(0);
         let shared = Arc::new(Shared { device: Mutex::new(device), link_up, reconnects });
-        let watch = Watch::start(&info.name, &shared, comes_back.then(|| gate.clone()))?;
+        let watch = Some(Watch::start(&info.name, &shared, comes_back.then(|| gate.clone()))?);
         let pool = pool.clone();
-        let watch = Some(watch);
-        let link = Link { gate, pool, frames_unseen, has_arrival_files, shared, watch };
-        let link = Arc::new(link);
+        let link = Arc::new(Link { gate, pool, frames_unseen, has_arrival_files, shared, watch });
         let queues = (0..config.queues).map(|queue| QueuePair::new(&link, queue)).collect();
         Ok((Self { link, info: Arc::new(info) }, queues))
     }
