@@ -10,17 +10,15 @@
 //! packets to ourselves, which is not asked where its sender lives; what the kernel answers leaves
 //! by a virtual cable, and is copied on its way.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, SocketAddrV4, TcpListener, TcpStream};
-use std::os::fd::AsFd;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::host::{HOST, Host, PEER, PORT, Read};
+use crate::namespace::Namespace;
 use crate::segment::{Flags, Segment};
 
 /// All protocols, as a packet socket wants to be told (`ETH_P_ALL` in network order).
@@ -48,53 +46,26 @@ const SYSCTLS: &[(&str, &str)] = &[
     ("tcp_rfc1337", "1"),
 ];
 
-/// Two network namespaces, gone at the end.
-struct Namespaces([String; 2]);
-
-impl Drop for Namespaces {
-    fn drop(&mut self) {
-        for name in &self.0 {
-            let _ = Command::new("ip").args(["netns", "del", name]).status();
-        }
-    }
-}
-
-fn ip(args: &[&str]) -> io::Result<()> {
-    match Command::new("ip").args(args).status() {
-        Ok(status) if status.success() => Ok(()),
-        Ok(status) => Err(io::Error::other(format!("ip {args:?}: {status}"))),
-        Err(error) => Err(io::Error::other(format!("ip, of the package iproute2: {error}"))),
-    }
-}
-
 /// Runs `body` where the kernel's TCP is alone with the peer.
 pub(crate) fn inside<T: Send>(body: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
     if !rustix::process::geteuid().is_root() {
         return Err(io::Error::other("this makes network namespaces and needs root"));
     }
-    let id = std::process::id();
-    let names = Namespaces([format!("differential-{id}-a"), format!("differential-{id}-b")]);
-    let [a, b] = &names.0;
-    for name in &names.0 {
-        ip(&["netns", "add", name])?;
-    }
-    ip(&["-n", a, "link", "add", "v0", "type", "veth", "peer", "name", "v1", "netns", b])?;
-    ip(&["-n", a, "addr", "add", &format!("{HOST}/24"), "dev", "v0"])?;
-    for (name, link) in [(a, "lo"), (a, "v0"), (b, "v1")] {
-        ip(&["-n", name, "link", "set", link, "up"])?;
+    let [a, b] = ["differential-a", "differential-b"].map(Namespace::new);
+    a.ip(&["link", "add", "v0", "type", "veth", "peer", "name", "v1", "netns", b.name()]);
+    a.ip(&["addr", "add", &format!("{HOST}/24"), "dev", "v0"]);
+    for (namespace, link) in [(&a, "lo"), (&a, "v0"), (&b, "v1")] {
+        namespace.ip(&["link", "set", link, "up"]);
     }
     let peer = PEER.to_string();
-    ip(&["-n", a, "neigh", "add", &peer, "lladdr", "02:00:00:00:00:02", "dev", "v0"])?;
-    let run = || {
-        let namespace = File::open(format!("/run/netns/{a}"))?;
-        move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))?;
+    a.ip(&["neigh", "add", &peer, "lladdr", "02:00:00:00:00:02", "dev", "v0"]);
+    a.inside(|| {
         for (name, value) in SYSCTLS {
             // Not every kernel has each of them for each namespace.
             let _ = fs::write(format!("/proc/sys/net/ipv4/{name}"), value);
         }
         body()
-    };
-    std::thread::scope(|scope| scope.spawn(run).join()).expect("the inside does not panic")
+    })
 }
 
 /// Kernel TCP with one listener for all scripts.

@@ -29,6 +29,8 @@ use script::Script;
 mod host;
 mod judge;
 mod kernel;
+#[path = "../../tests/namespace/mod.rs"]
+mod namespace;
 mod play;
 mod script;
 #[path = "../../tests/scripts/segment.rs"]

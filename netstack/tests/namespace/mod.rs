@@ -31,8 +31,14 @@ impl Namespace {
         ip(&[&["netns", "exec", self.0.as_str()], program].concat());
     }
 
+    /// What `ip` calls it.
+    #[allow(dead_code, reason = "for cables between two")]
+    pub(crate) fn name(&self) -> &str {
+        &self.0
+    }
+
     /// Runs `body` in a thread that lives inside, and so do the threads it starts.
-    pub(crate) fn inside(&self, body: impl FnOnce() + Send) {
+    pub(crate) fn inside<T: Send>(&self, body: impl FnOnce() -> T + Send) -> T {
         let enter = || {
             let file = File::open(format!("/run/netns/{}", self.0)).unwrap();
             let kind = Some(LinkNameSpaceType::Network);
@@ -40,11 +46,10 @@ impl Namespace {
         };
         let run = || {
             enter();
-            body();
+            body()
         };
-        if let Err(panic) = std::thread::scope(|scope| scope.spawn(run).join()) {
-            std::panic::resume_unwind(panic);
-        }
+        let outcome = std::thread::scope(|scope| scope.spawn(run).join());
+        outcome.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     }
 }
 
